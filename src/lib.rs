@@ -1,0 +1,19 @@
+//! A thread-per-core, shard-native replication engine, and the parts of `kevy`, the server that carries it.
+//!
+//! Layers import downwards only (a test says so):
+//!
+//! ```text
+//! server/        configuration, connections, command line                       feature `server`
+//!   runtime/     the only layer that names glommio                              feature `runtime`
+//!     shard/     composes the state machines of one shard; synchronous; no I/O
+//!       store/   keyspace, values, expiry, commands and their effects; no I/O
+//!         source/ slot/ replica/ snapshot/   state machines: bytes and `now` in, events and bytes out
+//!           wire/ handshake/ resp/           codecs; needing more bytes is not an error
+//!             id limits                      newtypes; every bound in one file
+//! ```
+
+pub mod id;
+pub mod limits;
+pub mod resp;
+pub mod snapshot;
+pub mod wire;

@@ -1,0 +1,54 @@
+//! Every bound, in one place. Names are noun first. What is related is asserted to be so.
+
+/// Shards of one node. Shard numbers are also port offsets.
+pub const SHARDS_MAX: usize = 1_024;
+
+/// Bytes of one bulk string of a command, as in Redis (`proto-max-bulk-len`).
+pub const BULK_BYTES_MAX: usize = 512 << 20;
+
+/// Arguments of one command, as in Redis.
+pub const ARGS_MAX: usize = 1 << 20;
+
+/// Bytes of one whole command: of a client's request, and of a frame.
+pub const COMMAND_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes of one inline command or of any line that announces a length.
+pub const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of one control line of the stream, `+` and line end included.
+pub const CONTROL_LINE_BYTES_MAX: usize = 256;
+
+/// Bytes of a whole handshake, request or answer.
+pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of a replica id.
+pub const REPLICA_ID_BYTES_MAX: usize = 256;
+
+/// Commands that are located, prefetched and executed together; frames of one ring slot.
+pub const BATCH_FRAMES_MAX: usize = 32;
+
+/// Bytes at which a run is closed; never inside a group.
+pub const RUN_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes that one send to a replica tries to gather when it is behind.
+pub const SEND_BYTES_TARGET: usize = 256 << 10;
+
+/// Bytes that one dump step encodes, unless a single value is larger.
+pub const DUMP_STEP_BYTES: usize = 64 << 10;
+
+/// Bytes of a `+SLOTS` payload of packed small slots.
+pub const DUMP_SLOTS_BYTES_MAX: usize = 128 << 10;
+
+/// Dump bytes that wait for one slow link (`Q`).
+pub const DUMP_QUEUE_BYTES_MAX: usize = 1 << 20;
+
+/// Payload of a value frame when a value is recreated by effects (RENAME).
+pub const EFFECT_BYTES_TARGET: usize = 64 << 10;
+
+/// Keys at which a sub-table of a hash slot is split.
+pub const SUBTABLE_KEYS_MAX: usize = 2_048;
+
+const _: () = assert!(BULK_BYTES_MAX < COMMAND_BYTES_MAX);
+const _: () = assert!(COMMAND_BYTES_MAX < u32::MAX as usize, "argument ranges are u32");
+const _: () = assert!(DUMP_STEP_BYTES <= DUMP_SLOTS_BYTES_MAX);
+const _: () = assert!(DUMP_SLOTS_BYTES_MAX <= DUMP_QUEUE_BYTES_MAX);

@@ -1,0 +1,3 @@
+//! `kevy`: the server binary. Everything is in the library, so that tests reach it.
+
+fn main() {}

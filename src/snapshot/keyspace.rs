@@ -1,0 +1,129 @@
+//! What the engine needs of a store. `kevy`'s own store is one implementation; a host may bring another.
+//!
+//! A hash slot exists in up to two copies: the **live** one, which clients read, and a **staging** one, which is
+//! being loaded from a dump and replaces the live one when it is whole. `apply` reaches no [`Source`], so what is
+//! applied can never be recorded again.
+//!
+//! ```text
+//!            begin          load* / apply(Staging)*         install
+//! (nothing) ───────▶ staging ───────────────────────▶ staging ──────▶ live (the old live copy is freed in slices)
+//!                       └──────────── discard ──────────▶ (nothing)
+//! ```
+//!
+//! [`Source`]: crate::source::Source
+
+use crate::id::HashSlot;
+use crate::wire::Argv;
+
+/// Where a key lives: computed once, by [`Keyspace::locate`], and handed on with the command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Located {
+    /// CRC16 of the key or its `{tag}`: placement.
+    pub slot: HashSlot,
+    /// A keyed 64-bit hash of the whole key: the place in the slot's table. Seeded per process.
+    pub hash: u64,
+}
+
+/// Which copy of a slot is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Copy {
+    /// What clients read.
+    Live,
+    /// What is being loaded.
+    Staging,
+}
+
+/// A digest of keys, types, values and absolute expiries: a wrapping sum over the keys, so that it does not depend
+/// on their order, on the layout or on the number of shards. An empty slot has digest 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Digest(pub u64);
+
+impl std::ops::AddAssign for Digest {
+    fn add_assign(&mut self, other: Digest) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+}
+
+/// How far the dump of a slot has come. Opaque; only the store that made it can read it. Stays good while the slot is
+/// written to: a key that is in the slot from the first step to the last is dumped at least once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DumpCursor(pub u64);
+
+impl DumpCursor {
+    /// Before the first key.
+    pub const START: DumpCursor = DumpCursor(0);
+}
+
+/// Why an effect could not be applied.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The store knows no such effect, or not with these arguments.
+    #[error("effect `{0}` is not known here, or not in this form")]
+    Unknown(String),
+    /// The key holds a value that the effect does not fit.
+    #[error("effect `{0}` does not fit the value of its key")]
+    Misfit(&'static str),
+}
+
+/// Why dumped records could not be loaded.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("dump of slot {slot}: {what} at byte {at}")]
+pub struct LoadError {
+    /// The slot that was being loaded.
+    pub slot: HashSlot,
+    /// What is wrong.
+    pub what: &'static str,
+    /// Where in the payload.
+    pub at: usize,
+}
+
+/// A store of keys in hash slots, as replication sees it.
+pub trait Keyspace {
+    /// The place of `key`.
+    fn locate(&self, key: &[u8]) -> Located;
+
+    /// First stage of prefetching: touches the slot's header and the table line of `at`.
+    fn prefetch_line(&self, _at: Located) {}
+
+    /// Second stage, some operations later: touches the entry that the line names.
+    fn prefetch_entry(&self, _at: Located) {}
+
+    /// Applies one key-local effect to one copy of the slot of its key. Reads no clock and no other key.
+    ///
+    /// # Errors
+    /// If the store does not know the effect or the key's value does not fit it; nothing has changed then.
+    fn apply(&mut self, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError>;
+
+    /// Empties one copy of a slot; what it held is freed by [`reclaim`](Self::reclaim).
+    fn clear(&mut self, copy: Copy, slot: HashSlot);
+
+    /// Number of keys in one copy of a slot, expired ones included.
+    fn slot_len(&self, copy: Copy, slot: HashSlot) -> usize;
+
+    /// Appends records of keys of the live slot to `out`, from `from` on, until `out` has grown by about `room` bytes
+    /// (a single larger value is written whole). `None`: the slot is at its end.
+    fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor>;
+
+    /// The digest of one copy of a slot.
+    fn digest(&self, copy: Copy, slot: HashSlot) -> Digest;
+
+    /// Begins an empty staging copy of `slot`; one that was there is discarded.
+    fn begin(&mut self, slot: HashSlot);
+
+    /// Loads dumped records into the staging copy. A key that is there already is replaced.
+    ///
+    /// # Errors
+    /// If the records are malformed; the staging copy is to be discarded then.
+    fn load(&mut self, slot: HashSlot, records: &[u8]) -> Result<(), LoadError>;
+
+    /// The staging copy becomes the live one.
+    fn install(&mut self, slot: HashSlot);
+
+    /// Drops the staging copy, if there is one.
+    fn discard(&mut self, slot: HashSlot);
+
+    /// Frees a bounded part of what was replaced or dropped. `true`: there is more to free.
+    fn reclaim(&mut self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,5 @@
+//! The seam to a host's store: how a hash slot is dumped, staged, installed and digested.
+
+pub mod keyspace;
+
+pub use keyspace::{ApplyError, Copy, Digest, DumpCursor, Keyspace, LoadError, Located};
