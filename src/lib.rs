@@ -9,11 +9,12 @@
 //!       store/   keyspace, values, expiry, commands and their effects; no I/O
 //!         source/ slot/ replica/ snapshot/   state machines: bytes and `now` in, events and bytes out
 //!           wire/ handshake/ resp/           codecs; needing more bytes is not an error
-//!             id limits                      newtypes; every bound in one file
+//!             id slotset limits              newtypes; every bound in one file
 //! ```
 
 pub mod id;
 pub mod limits;
 pub mod resp;
+pub mod slotset;
 pub mod snapshot;
 pub mod wire;
