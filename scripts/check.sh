@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# usage: check.sh
+# Everything that must hold before a change lands; CI runs the same. Stops at the first failure, and prints how long
+# each step took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+times=()
+report() {
+    printf '\nminutes of each step\n'
+    printf '  %s\n' "${times[@]}"
+    printf '  %5.1f  all\n' "$(minutes "$SECONDS")"
+}
+trap report EXIT
+
+minutes() { awk -v s="$1" 'BEGIN { print s / 60 }'; }
+
+# step NAME COMMAND…
+step() {
+    local name=$1 began=$SECONDS outcome=ok
+    shift
+    printf '\n── %s\n' "$name"
+    "$@" || outcome=FAILED
+    times+=("$(printf '%5.1f  %s%s' "$(minutes $((SECONDS - began)))" "$name" "$([ $outcome = ok ] || echo ": $outcome")")")
+    [ $outcome = ok ]
+}
+
+# Runs the README's own command.
+readme() {
+    local command
+    command=$(scripts/readme-command.sh "$1") || return
+    echo "\$ $command"
+    bash -euo pipefail -c "$command"
+}
+
+step "format" cargo fmt --check
+step "clippy, no features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
+step "clippy, all features" cargo clippy --locked --all-targets -- -D warnings
+step "tests, no features" cargo test --locked --no-default-features
+step "README's tests" readme test
+step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
