@@ -241,6 +241,17 @@ impl SlotRange {
     }
 }
 
+/// A digest of keys, types, values and absolute expiries: a wrapping sum over the keys, so that it does not depend
+/// on their order, on the layout or on the number of shards. An empty slot has digest 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Digest(pub u64);
+
+impl std::ops::AddAssign for Digest {
+    fn add_assign(&mut self, other: Digest) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+}
+
 /// Milliseconds since the Unix epoch: what expiry is written in. Never used to measure time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UnixMs(u64);

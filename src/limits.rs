@@ -52,3 +52,18 @@ const _: () = assert!(BULK_BYTES_MAX < COMMAND_BYTES_MAX);
 const _: () = assert!(COMMAND_BYTES_MAX < u32::MAX as usize, "argument ranges are u32");
 const _: () = assert!(DUMP_STEP_BYTES <= DUMP_SLOTS_BYTES_MAX);
 const _: () = assert!(DUMP_SLOTS_BYTES_MAX <= DUMP_QUEUE_BYTES_MAX);
+
+/// Frames of one group.
+pub const GROUP_FRAMES_MAX: usize = 16 << 20;
+
+/// Bytes of one dump item's payload: a single value goes in one item.
+pub const DUMP_ITEM_BYTES_MAX: usize = 2 << 30;
+
+/// Bytes that a read from a socket makes room for.
+pub const RECV_BYTES: usize = 128 << 10;
+
+/// Bytes of an idle receive buffer; one that grew beyond is given back when it is empty.
+pub const RECV_BYTES_KEPT: usize = 1 << 20;
+
+/// Bytes of one line that a replica sends upstream.
+pub const UPSTREAM_LINE_BYTES_MAX: usize = 256;

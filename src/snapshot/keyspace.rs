@@ -12,7 +12,7 @@
 //!
 //! [`Source`]: crate::source::Source
 
-use crate::id::HashSlot;
+use crate::id::{Digest, HashSlot};
 use crate::wire::Argv;
 
 /// Where a key lives: computed once, by [`Keyspace::locate`], and handed on with the command.
@@ -31,17 +31,6 @@ pub enum Copy {
     Live,
     /// What is being loaded.
     Staging,
-}
-
-/// A digest of keys, types, values and absolute expiries: a wrapping sum over the keys, so that it does not depend
-/// on their order, on the layout or on the number of shards. An empty slot has digest 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Digest(pub u64);
-
-impl std::ops::AddAssign for Digest {
-    fn add_assign(&mut self, other: Digest) {
-        self.0 = self.0.wrapping_add(other.0);
-    }
 }
 
 /// How far the dump of a slot has come. Opaque; only the store that made it can read it. Stays good while the slot is

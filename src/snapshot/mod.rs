@@ -2,4 +2,5 @@
 
 pub mod keyspace;
 
-pub use keyspace::{ApplyError, Copy, Digest, DumpCursor, Keyspace, LoadError, Located};
+pub use crate::id::Digest;
+pub use keyspace::{ApplyError, Copy, DumpCursor, Keyspace, LoadError, Located};
