@@ -17,4 +17,5 @@ pub mod limits;
 pub mod resp;
 pub mod slotset;
 pub mod snapshot;
+pub mod store;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! The seam to a host's store: how a hash slot is dumped, staged, installed and digested.
 
 pub mod keyspace;
+pub mod record;
 
 pub use crate::id::Digest;
 pub use keyspace::{ApplyError, Copy, DumpCursor, Keyspace, LoadError, Located};
