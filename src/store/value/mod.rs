@@ -1,13 +1,45 @@
 //! The values of keys that do not fit an entry of the slab: big strings and all aggregates.
+//!
+//! An aggregate has a small form, which a dump copies, and a large form, whose operations cost O(log n) or less. Both give the
+//! same digest, so that a node that built a value member by member equals one that was loaded with it.
+
+pub mod hash;
+pub mod list;
+mod packed;
+mod ranked;
+pub mod set;
+pub mod zset;
+
+pub use hash::Hash;
+pub use list::List;
+pub use set::Set;
+pub use zset::Zset;
 
 use crate::snapshot::record::{Kind, Reader, RecordError, put_bytes};
 use crate::store::digest;
+
+/// Members of a hash, set or sorted set in its small form.
+const SMALL_MEMBERS_MAX: usize = 64;
+
+/// Bytes of one field, value or member in a small form.
+const SMALL_ITEM_BYTES_MAX: usize = 256;
+
+/// Bytes of a small form, at which walking it stops being cheap.
+const SMALL_BYTES_MAX: usize = 4 << 10;
 
 /// A value that lives in a box of its own.
 #[derive(Debug)]
 pub enum Value {
     /// A string too long for the slab.
     Str(Vec<u8>),
+    /// Fields with values.
+    Hash(Hash),
+    /// Elements in an order.
+    List(List),
+    /// Distinct members.
+    Set(Set),
+    /// Distinct members with scores.
+    Zset(Zset),
 }
 
 impl Value {
@@ -15,6 +47,21 @@ impl Value {
     pub fn kind(&self) -> Kind {
         match self {
             Value::Str(_) => Kind::String,
+            Value::Hash(_) => Kind::Hash,
+            Value::List(_) => Kind::List,
+            Value::Set(_) => Kind::Set,
+            Value::Zset(_) => Kind::Zset,
+        }
+    }
+
+    /// Whether it has nothing in it. An aggregate without members is not kept.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Value::Str(bytes) => bytes.is_empty(),
+            Value::Hash(hash) => hash.is_empty(),
+            Value::List(list) => list.is_empty(),
+            Value::Set(set) => set.is_empty(),
+            Value::Zset(zset) => zset.is_empty(),
         }
     }
 
@@ -23,20 +70,33 @@ impl Value {
         size_of::<Value>()
             + match self {
                 Value::Str(bytes) => bytes.capacity(),
+                Value::Hash(hash) => hash.heap_bytes(),
+                Value::List(list) => list.heap_bytes(),
+                Value::Set(set) => set.heap_bytes(),
+                Value::Zset(zset) => zset.heap_bytes(),
             }
     }
 
     /// What it adds to the digest of its key: over type and contents, not over the order of unordered members.
     pub fn digest(&self) -> u64 {
-        match self {
-            Value::Str(bytes) => digest::bytes(Kind::String as u64, bytes),
-        }
+        let contents = match self {
+            Value::Str(bytes) => return digest::bytes(Kind::String as u64, bytes),
+            Value::Hash(hash) => hash.digest(),
+            Value::List(list) => list.digest(),
+            Value::Set(set) => set.digest(),
+            Value::Zset(zset) => zset.digest(),
+        };
+        digest::pair(self.kind() as u64, contents)
     }
 
     /// Appends its record, without the head.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Value::Str(bytes) => put_bytes(bytes, out),
+            Value::Hash(hash) => hash.encode(out),
+            Value::List(list) => list.encode(out),
+            Value::Set(set) => set.encode(out),
+            Value::Zset(zset) => zset.encode(out),
         }
     }
 
@@ -45,16 +105,31 @@ impl Value {
     /// # Errors
     /// If the record is malformed.
     pub fn decode(kind: Kind, reader: &mut Reader<'_>) -> Result<Value, RecordError> {
-        match kind {
-            Kind::String => Ok(Value::Str(reader.bytes()?.to_vec())),
-            _ => Err(reader.error("a kind of value that is not built yet")),
-        }
+        Ok(match kind {
+            Kind::String => Value::Str(reader.bytes()?.to_vec()),
+            Kind::Hash => Value::Hash(Hash::decode(reader)?),
+            Kind::List => Value::List(List::decode(reader)?),
+            Kind::Set => Value::Set(Set::decode(reader)?),
+            Kind::Zset => Value::Zset(Zset::decode(reader)?),
+        })
     }
 
     /// Frees up to `members` members. `true`: what is left is cheap to drop.
-    pub fn release(&mut self, _members: usize) -> bool {
+    pub fn release(&mut self, members: usize) -> bool {
         match self {
             Value::Str(_) => true,
+            Value::Hash(hash) => hash.release(members),
+            Value::List(list) => list.release(members),
+            Value::Set(set) => set.release(members),
+            Value::Zset(zset) => zset.release(members),
         }
+    }
+}
+
+/// The number of members at the front of an aggregate's record; never 0.
+fn members(reader: &mut Reader<'_>) -> Result<usize, RecordError> {
+    match reader.count()? {
+        0 => Err(reader.error("an aggregate without members")),
+        count => Ok(count),
     }
 }

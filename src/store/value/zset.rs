@@ -1,0 +1,289 @@
+//! A sorted set: distinct members, each with a score, in the order of (score, member). Ranges of every kind are asked for by rank:
+//! find the ranks with [`partition_point`](Zset::partition_point), then walk between them.
+//!
+//! ```text
+//! Small   a sorted vector
+//! Large   ranked::Ranked, a skip list that counts, and a table by member
+//! ```
+
+use super::SMALL_MEMBERS_MAX;
+use super::ranked::Ranked;
+use crate::snapshot::record::{Reader, RecordError, put_bytes, put_f64, put_varint};
+use crate::store::digest;
+use std::cmp::Ordering;
+
+/// Distinct members in the order of their scores. No score is NaN.
+#[derive(Debug, Default)]
+pub struct Zset(Form);
+
+#[derive(Debug)]
+enum Form {
+    Small {
+        /// In the order of [`compare`].
+        sorted: Vec<(Box<[u8]>, f64)>,
+        /// Bytes of all members.
+        bytes: usize,
+    },
+    Large(Box<Ranked>),
+}
+
+impl Default for Form {
+    fn default() -> Form {
+        Form::Small { sorted: Vec::new(), bytes: 0 }
+    }
+}
+
+/// What an insertion did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// The member is new.
+    Added,
+    /// The member has another score than before.
+    Changed,
+    /// All is as it was.
+    Same,
+}
+
+/// The order of a sorted set.
+#[inline]
+pub fn compare(a: (&[u8], f64), b: (&[u8], f64)) -> Ordering {
+    a.1.partial_cmp(&b.1).unwrap_or(Ordering::Equal).then_with(|| a.0.cmp(b.0))
+}
+
+impl Zset {
+    /// A sorted set without members.
+    pub fn new() -> Zset {
+        Zset::default()
+    }
+
+    /// How many members it has.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Form::Small { sorted, .. } => sorted.len(),
+            Form::Large(ranked) => ranked.len(),
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The score of `member`.
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        match &self.0 {
+            Form::Small { sorted, .. } => sorted.iter().find(|(m, _)| **m == *member).map(|(_, score)| *score),
+            Form::Large(ranked) => ranked.score(member),
+        }
+    }
+
+    /// Gives `member` this score, which must not be NaN.
+    pub fn insert(&mut self, member: &[u8], score: f64) -> Inserted {
+        debug_assert!(!score.is_nan());
+        let before = self.score(member);
+        // -0 is 0 to whoever compares: the one that was there stays.
+        if before == Some(score) {
+            return Inserted::Same;
+        }
+        if before.is_some() {
+            self.remove(member);
+        }
+        match &mut self.0 {
+            Form::Small { sorted, bytes } if sorted.len() < SMALL_MEMBERS_MAX => {
+                let at = sorted.partition_point(|(m, s)| compare((m, *s), (member, score)).is_lt());
+                sorted.insert(at, (member.into(), score));
+                *bytes += member.len();
+            }
+            Form::Small { sorted, .. } => {
+                let mut ranked = Ranked::new();
+                for (m, s) in std::mem::take(sorted) {
+                    ranked.insert(m, s);
+                }
+                ranked.insert(member.into(), score);
+                self.0 = Form::Large(Box::new(ranked));
+            }
+            Form::Large(ranked) => ranked.insert(member.into(), score),
+        }
+        if before.is_some() { Inserted::Changed } else { Inserted::Added }
+    }
+
+    /// Takes `member` away. `false`: it was not there.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        match &mut self.0 {
+            Form::Small { sorted, bytes } => match sorted.iter().position(|(m, _)| **m == *member) {
+                Some(at) => {
+                    *bytes -= sorted.remove(at).0.len();
+                    true
+                }
+                None => false,
+            },
+            Form::Large(ranked) => ranked.remove(member),
+        }
+    }
+
+    /// How many members stand before `member`.
+    pub fn rank(&self, member: &[u8]) -> Option<usize> {
+        match &self.0 {
+            Form::Small { sorted, .. } => sorted.iter().position(|(m, _)| **m == *member),
+            Form::Large(ranked) => ranked.rank(member),
+        }
+    }
+
+    /// How many members stand before the first one that is not `before`, which must hold for a beginning of the order
+    /// and for nothing behind it.
+    pub fn partition_point(&self, before: impl Fn(&[u8], f64) -> bool) -> usize {
+        match &self.0 {
+            Form::Small { sorted, .. } => sorted.partition_point(|(member, score)| before(member, *score)),
+            Form::Large(ranked) => ranked.partition_point(before),
+        }
+    }
+
+    /// The members of ranks `first` up to `end` (at most the length), upwards.
+    pub fn range(&self, first: usize, end: usize) -> impl Iterator<Item = (&[u8], f64)> {
+        let (sorted, ranked) = match &self.0 {
+            Form::Small { sorted, .. } => (sorted.get(first..end), None),
+            Form::Large(ranked) => (None, Some(ranked.upwards(first).take(end.saturating_sub(first)))),
+        };
+        let sorted = sorted.into_iter().flatten().map(|(member, score)| (&**member, *score));
+        sorted.chain(ranked.into_iter().flatten())
+    }
+
+    /// The members of ranks `first` up to `end` (at most the length), downwards.
+    pub fn range_down(&self, first: usize, end: usize) -> impl Iterator<Item = (&[u8], f64)> {
+        let (sorted, ranked) = match &self.0 {
+            Form::Small { sorted, .. } => (sorted.get(first..end), None),
+            Form::Large(ranked) => (None, Some(ranked.downwards(end).take(end.saturating_sub(first)))),
+        };
+        let sorted = sorted.into_iter().flat_map(|s| s.iter().rev()).map(|(member, score)| (&**member, *score));
+        sorted.chain(ranked.into_iter().flatten())
+    }
+
+    /// All members, upwards.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], f64)> {
+        self.range(0, self.len())
+    }
+
+    /// Bytes of memory outside the value itself. Costs the same for every size.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Form::Small { sorted, bytes } => sorted.capacity() * size_of::<(Box<[u8]>, f64)>() + bytes,
+            Form::Large(ranked) => ranked.heap_bytes(),
+        }
+    }
+
+    /// What it adds to a digest.
+    pub fn digest(&self) -> u64 {
+        let each = self.iter().map(|(member, score)| digest::pair(digest::bytes(5, member), score.to_bits()));
+        each.fold(0, u64::wrapping_add)
+    }
+
+    /// Appends its record.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(self.len() as u64, out);
+        for (member, score) in self.iter() {
+            put_bytes(member, out);
+            put_f64(score, out);
+        }
+    }
+
+    /// Reads its record.
+    ///
+    /// # Errors
+    /// If the record is malformed, has no member, or a score that is NaN.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Zset, RecordError> {
+        let count = super::members(reader)?;
+        let mut zset = Zset::new();
+        for _ in 0..count {
+            let member = reader.bytes()?;
+            let score = reader.f64()?;
+            if score.is_nan() {
+                return Err(reader.error("a score that is no number"));
+            }
+            zset.insert(member, score);
+        }
+        Ok(zset)
+    }
+
+    /// Frees up to `members` members. `true`: what is left is cheap to drop.
+    pub fn release(&mut self, members: usize) -> bool {
+        match &mut self.0 {
+            Form::Small { .. } => true,
+            Form::Large(ranked) => ranked.release(members),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a sorted set is, said as simply as possible.
+    #[derive(Default)]
+    struct Model(Vec<(Vec<u8>, f64)>);
+
+    impl Model {
+        fn position(&self, member: &[u8]) -> Option<usize> {
+            self.0.iter().position(|(m, _)| m == member)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_sorted_vector_holds(
+            ops in proptest::collection::vec((0u8..3, 0u16..400, -20i32..20), 0..900),
+            cut in -25.0f64..25.0,
+        ) {
+            let mut zset = Zset::new();
+            let mut model = Model::default();
+            for (op, member, score) in ops {
+                let member = member.to_string().into_bytes();
+                let score = f64::from(score) / 2.0;
+                let at = model.position(&member);
+                if op == 0 {
+                    prop_assert_eq!(zset.remove(&member), at.is_some());
+                    at.map(|at| model.0.remove(at));
+                } else {
+                    let expected = match at.map(|at| model.0.remove(at).1) {
+                        None => Inserted::Added,
+                        Some(old) if old == score => Inserted::Same,
+                        Some(_) => Inserted::Changed,
+                    };
+                    prop_assert_eq!(zset.insert(&member, score), expected);
+                    model.0.push((member.clone(), score));
+                    model.0.sort_by(|a, b| compare((&a.0, a.1), (&b.0, b.1)));
+                }
+                prop_assert_eq!(zset.rank(&member), model.position(&member));
+                prop_assert_eq!(zset.score(&member), model.position(&member).map(|at| model.0[at].1));
+            }
+            let own = |(member, score): (&[u8], f64)| (member.to_vec(), score);
+            prop_assert_eq!(zset.iter().map(own).collect::<Vec<_>>(), model.0.clone());
+            let below = zset.partition_point(|_, score| score < cut);
+            prop_assert_eq!(below, model.0.iter().filter(|(_, score)| *score < cut).count());
+            prop_assert_eq!(zset.range(below, zset.len()).map(own).collect::<Vec<_>>(), model.0[below..].to_vec());
+            let mut down = model.0[..below].to_vec();
+            down.reverse();
+            prop_assert_eq!(zset.range_down(0, below).map(own).collect::<Vec<_>>(), down);
+            if !zset.is_empty() {
+                let mut record = Vec::new();
+                zset.encode(&mut record);
+                prop_assert_eq!(Zset::decode(&mut Reader::new(&record)).unwrap().digest(), zset.digest());
+            }
+        }
+    }
+
+    #[test]
+    fn a_thousand_members_come_and_go() {
+        let mut zset = Zset::new();
+        for n in 0..5_000u32 {
+            zset.insert(&n.to_be_bytes(), f64::from(n * 7_919 % 5_000));
+        }
+        let full = zset.heap_bytes();
+        for n in 0..4_990u32 {
+            assert!(zset.remove(&n.to_be_bytes()));
+        }
+        assert_eq!(zset.iter().count(), 10);
+        assert!(zset.heap_bytes() < full / 4, "memory comes back");
+        assert_eq!(zset.range_down(0, 10).count(), 10);
+    }
+}
