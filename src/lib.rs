@@ -12,6 +12,7 @@
 //!             id slotset limits              newtypes; every bound in one file
 //! ```
 
+pub mod handshake;
 pub mod id;
 pub mod limits;
 pub mod resp;

@@ -24,6 +24,15 @@ pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
 /// Bytes of a replica id.
 pub const REPLICA_ID_BYTES_MAX: usize = 256;
 
+/// Bytes of a host name or address that a replica announces.
+pub const HOST_BYTES_MAX: usize = 255;
+
+/// Earlier generations that a lineage names.
+pub const LINEAGE_FORKS_MAX: usize = 16;
+
+/// Replica ids that a shard remembers, connected ones included.
+pub const REPLICA_SLOTS_MAX: usize = 1_024;
+
 /// Commands that are located, prefetched and executed together; frames of one ring slot.
 pub const BATCH_FRAMES_MAX: usize = 32;
 
