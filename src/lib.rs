@@ -16,6 +16,7 @@ pub mod handshake;
 pub mod id;
 pub mod limits;
 pub mod resp;
+pub mod slot;
 pub mod slotset;
 pub mod snapshot;
 pub mod store;
