@@ -20,4 +20,5 @@ pub mod slot;
 pub mod slotset;
 pub mod snapshot;
 pub mod store;
+pub mod source;
 pub mod wire;

@@ -1,0 +1,514 @@
+//! The backlog: the latest frames of one shard, encoded once, within a budget of bytes. It is the send queue of every
+//! replica at the same time: a replica is a cursor into it.
+//!
+//! ```text
+//!  oldest                                     closed         next
+//!    ▼                                          ▼              ▼
+//! [ run │  run   │ run ][ run │   run     ][ run │ open run … ░░░░░ ]
+//! └──── segment ──────┘└──── segment ────┘└──── segment ───────────┘
+//! ```
+//!
+//! A **run** is what one turn of the shard recorded. It is the unit of sending and of eviction; a cursor rests on the
+//! end of a run, except after a resume from inside one. Runs never straddle segments, groups never straddle runs.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::segment::Segment;
+use crate::id::Offset;
+use crate::limits;
+use crate::wire::{ArgRange, Argv, Effects, effect, frame};
+
+/// The window of the latest frames.
+#[derive(Debug)]
+pub struct Backlog {
+    /// Never empty. The last one is being written.
+    chunks: VecDeque<Chunk>,
+    /// Number of the first chunk, so that a cursor can name one for good.
+    first_chunk: u64,
+    /// The end of the last closed run: what may be sent.
+    closed: Offset,
+    /// The end of the open run.
+    next: Offset,
+    /// Bytes of all runs, the open one included.
+    bytes: usize,
+    /// Most bytes to keep, the newest run excepted.
+    budget: usize,
+    /// Emptied segments, to be written again: the memory of the window is touched for the first time only once.
+    spare: Vec<Segment>,
+    /// Evicted segments that a send still reads.
+    retiring: Vec<Segment>,
+    /// Whether a `+GROUP` line was ever written.
+    has_groups: bool,
+}
+
+/// One segment with the runs in it.
+#[derive(Debug)]
+struct Chunk {
+    segment: Segment,
+    /// The offset of its first frame.
+    first: Offset,
+    /// Its closed runs in order.
+    runs: Vec<RunEnd>,
+    /// How many of them have been evicted.
+    evicted: usize,
+}
+
+/// Where a run ends: eight bytes a run, and nothing a frame.
+#[derive(Clone, Copy, Debug)]
+struct RunEnd {
+    /// Frames of the chunk before the end.
+    frames: u32,
+    /// Bytes of the chunk before the end.
+    bytes: u32,
+}
+
+/// One replica's place in the backlog: the next frame to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    next: Offset,
+    chunk: u64,
+    byte: usize,
+}
+
+impl Cursor {
+    /// The next frame to send.
+    pub fn next(self) -> Offset {
+        self.next
+    }
+}
+
+/// A cursor stands before the window: the frames it wants are gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the backlog begins at {oldest}, and {wanted} is wanted")]
+pub struct BelowWindow {
+    /// The cursor's next frame.
+    pub wanted: Offset,
+    /// The oldest frame held.
+    pub oldest: Offset,
+}
+
+/// Bytes of a segment where the budget is large enough.
+const SEGMENT_BYTES: usize = 1 << 20;
+const _: () = assert!(limits::RUN_BYTES_MAX <= SEGMENT_BYTES / 2);
+
+/// `+GROUP ` with its number and line end.
+const GROUP_LINE_BYTES_MAX: usize = 32;
+
+impl Backlog {
+    /// An empty backlog of a history that has `first` frames before it, keeping up to `budget` bytes.
+    pub fn new(first: Offset, budget: usize) -> Backlog {
+        let mut backlog = Backlog {
+            chunks: VecDeque::new(),
+            first_chunk: 0,
+            closed: first,
+            next: first,
+            bytes: 0,
+            budget,
+            spare: Vec::new(),
+            retiring: Vec::new(),
+            has_groups: false,
+        };
+        backlog.open_chunk(0);
+        backlog
+    }
+
+    /// The oldest frame held; equal to [`next`](Self::next) where none is.
+    pub fn oldest(&self) -> Offset {
+        let chunk = &self.chunks[0];
+        chunk.evicted_end().map_or(chunk.first, |end| chunk.first.advance(u64::from(end.frames)))
+    }
+
+    /// The end of the last closed run: up to here frames may be sent.
+    pub fn closed(&self) -> Offset {
+        self.closed
+    }
+
+    /// The offset that the next frame will take.
+    #[inline]
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Encoded bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Most bytes to keep.
+    pub fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Sets the budget; what is over it goes at the next closed run.
+    pub fn set_budget(&mut self, budget: usize) {
+        self.budget = budget;
+    }
+
+    /// Whether a group was ever recorded.
+    pub fn has_groups(&self) -> bool {
+        self.has_groups
+    }
+
+    /// Appends the effects of one command, `argv`, in one go, and says how many frames they took.
+    #[inline]
+    pub fn record(&mut self, effects: &Effects, argv: Argv<'_>) -> u64 {
+        match effects {
+            Effects::None => 0,
+            Effects::Verbatim => {
+                let offset = self.next;
+                self.append(frame::encoded_bytes_max(argv), 1, |out| frame::encode(offset, argv, out));
+                1
+            }
+            Effects::One(command) => {
+                let (offset, raw) = (self.next, command.as_bytes());
+                self.append(frame::encoded_raw_bytes_max(raw.len()), 1, |out| frame::encode_raw(offset, raw, out));
+                1
+            }
+            Effects::Group(commands) if commands.len() == 1 => self.record(&Effects::One(commands[0].clone()), argv),
+            Effects::Group(commands) => self.record_group(commands),
+        }
+    }
+
+    fn record_group(&mut self, commands: &[effect::Command]) -> u64 {
+        let offset = self.next;
+        let size: usize = commands.iter().map(|c| frame::encoded_raw_bytes_max(c.as_bytes().len())).sum();
+        self.has_groups = true;
+        self.append(GROUP_LINE_BYTES_MAX + size, commands.len() as u64, |out| {
+            let line = format!("+GROUP {}\r\n", commands.len());
+            out[..line.len()].copy_from_slice(line.as_bytes());
+            let mut at = line.len();
+            for (i, command) in commands.iter().enumerate() {
+                at += frame::encode_raw(offset.advance(i as u64), command.as_bytes(), &mut out[at..]);
+            }
+            at
+        });
+        commands.len() as u64
+    }
+
+    /// Ends the open run, if it has a frame: from now on it may be sent, and what is over the budget goes.
+    pub fn close_run(&mut self) {
+        if self.closed == self.next {
+            return;
+        }
+        let next = self.next;
+        let chunk = self.open();
+        let end = RunEnd { frames: next.since(chunk.first) as u32, bytes: chunk.segment.len() as u32 };
+        chunk.runs.push(end);
+        self.closed = next;
+        self.evict();
+    }
+
+    /// A cursor at `next`, which lies in `oldest..=next()`. Takes O(log n) to find the run, and a walk inside it.
+    ///
+    /// # Errors
+    /// If the window no longer has it.
+    ///
+    /// # Panics
+    /// If `next` is beyond the head: callers judge first.
+    pub fn seek(&self, next: Offset) -> Result<Cursor, BelowWindow> {
+        assert!(next <= self.next, "a cursor beyond the head");
+        let oldest = self.oldest();
+        if next < oldest {
+            return Err(BelowWindow { wanted: next, oldest });
+        }
+        let index = self.chunks.partition_point(|c| c.first <= next).saturating_sub(1);
+        let chunk = &self.chunks[index];
+        let frames = next.since(chunk.first) as u32;
+        let run = chunk.runs.partition_point(|r| r.frames <= frames);
+        let begin = if run == 0 { RunEnd { frames: 0, bytes: 0 } } else { chunk.runs[run - 1] };
+        let byte = walk_frames(chunk.segment.published(), begin.bytes as usize, frames - begin.frames);
+        Ok(Cursor { next, chunk: self.first_chunk + index as u64, byte })
+    }
+
+    /// The next bytes to send: whole runs of one segment from the cursor up to `until`, at least one run and, beyond
+    /// that, at most `room` bytes. Moves the cursor. Empty when there is nothing up to `until`.
+    ///
+    /// # Errors
+    /// If the cursor has fallen out of the window.
+    pub fn read(&self, cursor: &mut Cursor, until: Offset, room: usize) -> Result<Bytes, BelowWindow> {
+        let until = until.min(self.closed);
+        if cursor.next >= until {
+            return Ok(Bytes::new());
+        }
+        let oldest = self.oldest();
+        if cursor.next < oldest {
+            return Err(BelowWindow { wanted: cursor.next, oldest });
+        }
+        let mut chunk = self.chunk(cursor.chunk);
+        if chunk.runs.last().is_some_and(|r| r.bytes as usize <= cursor.byte) || chunk.runs.is_empty() {
+            // At the end of a segment; the next one goes on with the same offset.
+            cursor.chunk += 1;
+            cursor.byte = 0;
+            chunk = self.chunk(cursor.chunk);
+        }
+        debug_assert!(chunk.first <= cursor.next);
+        let from = chunk.runs.partition_point(|r| r.bytes as usize <= cursor.byte);
+        let mut end = from;
+        while let Some(run) = chunk.runs.get(end) {
+            let over = run.bytes as usize - cursor.byte > room || chunk.first.advance(u64::from(run.frames)) > until;
+            if over && end > from {
+                break;
+            }
+            end += 1;
+            if over {
+                break;
+            }
+        }
+        let last = chunk.runs[end - 1];
+        let bytes = chunk.segment.slice(cursor.byte..last.bytes as usize);
+        cursor.byte = last.bytes as usize;
+        cursor.next = chunk.first.advance(u64::from(last.frames));
+        Ok(bytes)
+    }
+
+    /// Bytes of closed runs from the cursor on: how far behind a replica is. 0 for one that fell out of the window.
+    pub fn bytes_behind(&self, cursor: Cursor) -> usize {
+        let Some(index) = cursor.chunk.checked_sub(self.first_chunk) else { return 0 };
+        let closed = |c: &Chunk| c.runs.last().map_or(0, |r| r.bytes as usize);
+        self.chunks.iter().skip(index as usize).map(closed).sum::<usize>().saturating_sub(cursor.byte)
+    }
+
+    /// Appends `frames` frames of at most `bytes_max` bytes that `write` writes; they stay together.
+    #[inline]
+    fn append(&mut self, bytes_max: usize, frames: u64, write: impl FnOnce(&mut [u8]) -> usize) {
+        if self.open().segment.spare().len() < bytes_max {
+            self.close_run();
+            self.open_chunk(bytes_max);
+        }
+        let chunk = self.open();
+        let written = write(chunk.segment.spare());
+        chunk.segment.publish(written);
+        let open_bytes = chunk.segment.len() - chunk.runs.last().map_or(0, |r| r.bytes as usize);
+        self.bytes += written;
+        self.next = self.next.advance(frames);
+        if open_bytes >= limits::RUN_BYTES_MAX {
+            self.close_run();
+        }
+    }
+
+    fn open_chunk(&mut self, bytes_min: usize) {
+        for segment in std::mem::take(&mut self.retiring) {
+            match segment.recycle() {
+                Ok(segment) => self.spare.push(segment),
+                Err(segment) => self.retiring.push(segment),
+            }
+        }
+        let usual = self.segment_bytes();
+        let segment = if bytes_min <= usual { self.spare.pop() } else { None };
+        let segment = segment.unwrap_or_else(|| Segment::new(bytes_min.max(usual)));
+        self.chunks.push_back(Chunk { segment, first: self.next, runs: Vec::new(), evicted: 0 });
+    }
+
+    /// A small budget has small segments, so that what is held beyond it stays small, too.
+    fn segment_bytes(&self) -> usize {
+        (self.budget / 8).clamp(4 << 10, SEGMENT_BYTES)
+    }
+
+    fn evict(&mut self) {
+        while self.bytes > self.budget {
+            let chunk = &mut self.chunks[0];
+            let begin = chunk.evicted_end().map_or(0, |r| r.bytes);
+            match chunk.runs.get(chunk.evicted) {
+                // The newest run stays, even when it alone is over the budget.
+                Some(end) if chunk.first.advance(u64::from(end.frames)) < self.closed => {
+                    self.bytes -= (end.bytes - begin) as usize;
+                    chunk.evicted += 1;
+                }
+                _ => return,
+            }
+            let chunk = &self.chunks[0];
+            if chunk.evicted == chunk.runs.len() && self.chunks.len() > 1 {
+                self.retire_first_chunk();
+            }
+        }
+    }
+
+    fn retire_first_chunk(&mut self) {
+        let Some(chunk) = self.chunks.pop_front() else { return };
+        self.first_chunk += 1;
+        let usual = self.segment_bytes();
+        if chunk.segment.capacity() == usual {
+            match chunk.segment.recycle() {
+                Ok(segment) => self.spare.push(segment),
+                Err(segment) => self.retiring.push(segment),
+            }
+        }
+    }
+
+    fn open(&mut self) -> &mut Chunk {
+        self.chunks.back_mut().expect("there is always a chunk being written")
+    }
+
+    fn chunk(&self, number: u64) -> &Chunk {
+        &self.chunks[(number - self.first_chunk) as usize]
+    }
+}
+
+impl Chunk {
+    fn evicted_end(&self) -> Option<RunEnd> {
+        self.evicted.checked_sub(1).map(|i| self.runs[i])
+    }
+}
+
+/// The position after `frames` frames from `at` on, and before the line of the group that follows, if one does.
+fn walk_frames(bytes: &[u8], mut at: usize, frames: u32) -> usize {
+    let mut scratch: Vec<ArgRange> = Vec::new();
+    for _ in 0..frames {
+        if bytes[at] == b'+' {
+            at += memchr::memchr(b'\n', &bytes[at..]).expect("we ended this line ourselves") + 1;
+        }
+        let (_, len) = frame::skip(&bytes[at..], &mut scratch).expect("we encoded this frame ourselves");
+        at += len;
+    }
+    at
+}
+
+/// `bytes`, which hold whole frames and group lines, without the lines: what a peer without groups is sent.
+pub fn without_group_lines(bytes: Bytes) -> Bytes {
+    let mut scratch: Vec<ArgRange> = Vec::new();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] == b'+' {
+            at += memchr::memchr(b'\n', &bytes[at..]).expect("we ended this line ourselves") + 1;
+        } else {
+            let (_, len) = frame::skip(&bytes[at..], &mut scratch).expect("we encoded this frame ourselves");
+            out.extend_from_slice(&bytes[at..at + len]);
+            at += len;
+        }
+    }
+    Bytes::from(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Command, Decoder, Message};
+
+    fn set(key: &str, value: &str) -> Effects {
+        Effects::One(Command::new(&["SET", key, value]))
+    }
+
+    fn none() -> Argv<'static> {
+        Argv::new(b"", &[])
+    }
+
+    /// All frames from `from` to the end, as offsets and keys.
+    fn read_all(backlog: &Backlog, from: Offset, room: usize) -> Vec<(u64, String)> {
+        let mut cursor = backlog.seek(from).unwrap();
+        let mut decoder = Decoder::new();
+        let mut frames = Vec::new();
+        loop {
+            let bytes = backlog.read(&mut cursor, Offset::MAX, room).unwrap();
+            if bytes.is_empty() {
+                break;
+            }
+            decoder.recv(&bytes);
+            while let Some(message) = decoder.next().unwrap() {
+                let (Message::Frames(fs) | Message::Group(fs)) = message else { panic!("no items here") };
+                frames.extend(fs.iter().map(|f| (f.offset.get(), String::from_utf8_lossy(f.argv.arg(1)).into_owned())));
+            }
+            assert_eq!(frames.last().unwrap().0 + 1, cursor.next().get());
+        }
+        assert_eq!(cursor.next(), backlog.closed());
+        frames
+    }
+
+    #[test]
+    fn a_cursor_may_begin_at_any_frame_of_the_window() {
+        let mut backlog = Backlog::new(Offset::ZERO, 1 << 20);
+        let mut recorded = 0;
+        for turn in 0..40u64 {
+            for _ in 0..turn % 7 {
+                if recorded % 5 == 3 {
+                    let (a, b) = (recorded.to_string(), (recorded + 1).to_string());
+                    let group = [Command::new(&["SET", &a, "x"]), Command::new(&["DEL", &b])];
+                    recorded += backlog.record(&Effects::Group(group.to_vec()), none());
+                } else {
+                    recorded += backlog.record(&set(&recorded.to_string(), "v"), none());
+                }
+            }
+            backlog.close_run();
+        }
+        assert_eq!(backlog.next(), Offset::new(recorded));
+        for from in 0..=recorded {
+            for room in [1, 100, 1 << 20] {
+                let frames = read_all(&backlog, Offset::new(from), room);
+                let expected: Vec<_> = (from..recorded).map(|o| (o, o.to_string())).collect();
+                assert_eq!(frames, expected, "from {from} with room {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_open_run_is_not_sent_before_it_is_closed() {
+        let mut backlog = Backlog::new(Offset::new(10), 1 << 20);
+        backlog.record(&set("a", "1"), none());
+        let mut cursor = backlog.seek(Offset::new(10)).unwrap();
+        assert!(backlog.read(&mut cursor, Offset::MAX, 1 << 20).unwrap().is_empty());
+        backlog.close_run();
+        assert!(!backlog.read(&mut cursor, Offset::MAX, 1 << 20).unwrap().is_empty());
+        assert_eq!(cursor.next(), Offset::new(11));
+    }
+
+    #[test]
+    fn the_window_keeps_its_budget_and_the_newest_run() {
+        let mut backlog = Backlog::new(Offset::ZERO, 64 << 10);
+        let value = "v".repeat(1000);
+        for i in 0..1000 {
+            backlog.record(&set(&i.to_string(), &value), none());
+            backlog.close_run();
+            assert!(backlog.bytes() <= backlog.budget());
+        }
+        let oldest = backlog.oldest();
+        assert!(oldest.get() > 900 && oldest.get() < 960, "{oldest}");
+        assert_eq!(read_all(&backlog, oldest, 1 << 20).len() as u64, 1000 - oldest.get());
+        assert_eq!(backlog.seek(Offset::ZERO).unwrap_err(), BelowWindow { wanted: Offset::ZERO, oldest });
+        let held: usize = backlog.chunks.iter().map(|c| c.segment.capacity()).sum::<usize>()
+            + backlog.spare.iter().map(Segment::capacity).sum::<usize>();
+        assert!(held <= 2 * backlog.budget(), "segments are recycled: {held} bytes");
+
+        let mut huge = Backlog::new(Offset::ZERO, 1000);
+        huge.record(&set("small", "v"), none());
+        huge.close_run();
+        huge.record(&set("huge", &"v".repeat(100_000)), none());
+        huge.close_run();
+        assert_eq!(huge.oldest(), Offset::new(1), "the newest is kept alone");
+        assert_eq!(read_all(&huge, Offset::new(1), 1), [(1, "huge".to_string())]);
+        huge.record(&set("after", "v"), none());
+        huge.close_run();
+        assert_eq!(huge.oldest(), Offset::new(2));
+    }
+
+    #[test]
+    fn a_cursor_that_is_overtaken_is_told_so_and_what_it_holds_stays_good() {
+        let mut backlog = Backlog::new(Offset::ZERO, 8 << 10);
+        backlog.record(&set("a", "first"), none());
+        backlog.close_run();
+        let mut cursor = backlog.seek(Offset::ZERO).unwrap();
+        let held = backlog.read(&mut cursor, Offset::MAX, 1).unwrap();
+        let copy = held.to_vec();
+        for i in 0..5000 {
+            backlog.record(&set(&i.to_string(), "v"), none());
+            backlog.close_run();
+        }
+        assert_eq!(held[..], copy[..]);
+        assert!(backlog.read(&mut cursor, Offset::MAX, 1).is_err());
+    }
+
+    #[test]
+    fn peers_without_groups_get_the_same_frames() {
+        let mut backlog = Backlog::new(Offset::ZERO, 1 << 20);
+        backlog.record(&set("a", "+GROUP"), none());
+        backlog.record(&Effects::Group(vec![Command::new(&["DEL", "a"]), Command::new(&["DEL", "b"])]), none());
+        backlog.close_run();
+        let mut cursor = backlog.seek(Offset::ZERO).unwrap();
+        let bytes = backlog.read(&mut cursor, Offset::MAX, 1 << 20).unwrap();
+        let mut decoder = Decoder::new();
+        decoder.recv(&without_group_lines(bytes));
+        let Some(Message::Frames(frames)) = decoder.next().unwrap() else { panic!("frames without a group") };
+        assert_eq!(frames.len(), 3);
+    }
+}
