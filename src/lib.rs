@@ -19,6 +19,6 @@ pub mod resp;
 pub mod slot;
 pub mod slotset;
 pub mod snapshot;
-pub mod store;
 pub mod source;
+pub mod store;
 pub mod wire;
