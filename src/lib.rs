@@ -16,6 +16,8 @@ pub mod handshake;
 pub mod id;
 pub mod limits;
 pub mod resp;
+#[cfg(any(feature = "runtime", all(loom, test)))]
+pub mod runtime;
 pub mod slot;
 pub mod slotset;
 pub mod snapshot;
