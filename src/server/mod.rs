@@ -1,6 +1,8 @@
 //! The `kevy` server around the runtime: configuration, command line, what tools read.
 
 pub mod config;
+pub mod info;
+pub mod names;
 pub mod size;
 
 mod cli;
