@@ -57,6 +57,12 @@ pub const EFFECT_BYTES_TARGET: usize = 64 << 10;
 /// Keys at which a sub-table of a hash slot is split.
 pub const SUBTABLE_KEYS_MAX: usize = 2_048;
 
+/// Bytes of an entry that lies in the slab as a whole; of a larger one the value, and if need be the key, has a box.
+pub const ENTRY_BYTES_MAX: usize = 1 << 10;
+
+/// Entries that one call of `reclaim` frees, about; an entry with a box counts for several.
+pub const RECLAIM_ENTRIES_MAX: usize = 512;
+
 const _: () = assert!(BULK_BYTES_MAX < COMMAND_BYTES_MAX);
 const _: () = assert!(COMMAND_BYTES_MAX < u32::MAX as usize, "argument ranges are u32");
 const _: () = assert!(DUMP_STEP_BYTES <= DUMP_SLOTS_BYTES_MAX);

@@ -1,8 +1,9 @@
 //! One key with its value, as the store shows it.
 
 use crate::id::UnixMs;
-use crate::snapshot::record::Kind;
-use crate::store::Value;
+use crate::snapshot::Digest;
+use crate::snapshot::record::{Head, Kind, put_bytes};
+use crate::store::{Value, digest};
 
 /// A key that is in the store. What is read here is physical: whether the key has expired is for the caller, who
 /// knows the time, to judge.
@@ -30,6 +31,26 @@ impl<'a> Entry<'a> {
     #[inline]
     pub fn value(&self) -> ValueRef<'a> {
         self.value
+    }
+
+    /// What this key adds to the digest of its slot.
+    pub fn digest(&self) -> Digest {
+        let value = match self.value {
+            ValueRef::Str(bytes) => digest::bytes(Kind::String as u64, bytes),
+            ValueRef::Boxed(value) => value.digest(),
+        };
+        // No expiry is told apart from every time that can be said.
+        let expiry = self.expiry.map_or(u64::MAX, UnixMs::get);
+        Digest(digest::pair(digest::pair(digest::bytes(0, self.key), value), expiry))
+    }
+
+    /// Appends the record of this key.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        Head { kind: self.value.kind(), expiry: self.expiry, key: self.key }.encode(out);
+        match self.value {
+            ValueRef::Str(bytes) => put_bytes(bytes, out),
+            ValueRef::Boxed(value) => value.encode(out),
+        }
     }
 }
 

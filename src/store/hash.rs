@@ -29,6 +29,10 @@ pub fn slot_of(key: &[u8]) -> HashSlot {
 /// The keyed hash of a whole key.
 #[inline]
 pub fn keyed_hash(key: &[u8]) -> u64 {
+    #[cfg(test)]
+    if let Some(hash) = tests::chosen_hash(key) {
+        return hash;
+    }
     let mut hasher = FoldHasher::with_seed(HASHER_SEED, SharedSeed::global_random());
     hasher.write(key);
     hasher.finish()
@@ -97,8 +101,15 @@ static CRC: [[u16; 256]; 8] = {
 };
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Keys that contain `~` and a digit share few hashes, so that tests can force collisions.
+    pub fn chosen_hash(key: &[u8]) -> Option<u64> {
+        let at = memchr::memchr(b'~', key)?;
+        let digit = u64::from(key.get(at + 1)?.wrapping_sub(b'0'));
+        (digit < 10).then_some(digit * 0x1999_9999_9999_9999 | 7)
+    }
 
     fn crc16_bit_by_bit(bytes: &[u8]) -> u16 {
         let mut crc = 0u16;

@@ -1,11 +1,20 @@
-//! The keyspace: hash slots full of keys.
+//! The keyspace of one shard: live slots, the few that are being loaded, and what waits to be freed. It reads no clock:
+//! a key that has expired is here until somebody removes it.
+//!
+//! ```text
+//!   live    [Slot; 16,384] ─┐
+//!   staging [(number, Slot)]┼──▶ tables of lines ──▶ entries ──▶ boxes
+//!   dead    [Table] ────────┘         Slab<Line>       Slab<Word>
+//! ```
 
-use std::collections::BTreeMap;
-
+use super::heap::Content;
+use super::slot::{Change, Slot, Storage};
+use super::table::Table;
+use super::{Entry, Value, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
-use crate::snapshot::record::{Head, Reader};
+use crate::limits::RECLAIM_ENTRIES_MAX;
+use crate::snapshot::record::{Head, Kind, Reader, RecordError};
 use crate::snapshot::{ApplyError, Copy, Digest, DumpCursor, Keyspace, LoadError, Located};
-use crate::store::{Entry, Value, ValueRef, command, digest, hash};
 use crate::wire::Argv;
 
 /// Where a key is looked for: in which copy of its slot, and where there.
@@ -55,14 +64,35 @@ impl ScanCursor {
     }
 }
 
-type Table = BTreeMap<(u64, Vec<u8>), (Option<UnixMs>, Box<Value>)>;
+/// Bits of a [`ScanCursor`] below the slot: the top bits of a hash, all that a boundary between lines can have.
+const SCAN_HASH_BITS: u32 = 48;
 
 /// One shard's part of the keyspace, or all of it.
+///
+/// Every operation takes a [`Place`], which [`Keyspace::locate`] computes from the key once; the same code works on
+/// live slots and on those that are being loaded.
 #[derive(Debug)]
 pub struct KeyspaceStore {
-    live: Vec<Table>,
-    staging: Vec<(HashSlot, Table)>,
+    live: Box<[Slot]>,
+    staging: Vec<(HashSlot, Slot)>,
+    storage: Storage,
+    /// Tables that nobody can reach, with their entries.
+    dead: Vec<Dead>,
+    /// Keys in live slots.
+    keys: usize,
+    /// Keys in live slots that have an expiry.
+    expires: usize,
 }
+
+#[derive(Debug)]
+struct Dead {
+    table: Table,
+    /// Lines whose entries are still to be freed, from the first on.
+    lines_left: usize,
+}
+
+/// What an entry with a box counts for while the dead are freed.
+const BOX_ENTRIES: usize = 16;
 
 impl Default for KeyspaceStore {
     fn default() -> KeyspaceStore {
@@ -70,71 +100,92 @@ impl Default for KeyspaceStore {
     }
 }
 
-fn show<'a>((key, stored): (&'a (u64, Vec<u8>), &'a (Option<UnixMs>, Box<Value>))) -> Entry<'a> {
-    let value = match &*stored.1 {
-        Value::Str(bytes) => ValueRef::Str(bytes),
-        #[allow(unreachable_patterns, reason = "the aggregates are being built")]
-        other => ValueRef::Boxed(other),
-    };
-    Entry { key: &key.1, expiry: stored.0, value }
-}
-
 impl KeyspaceStore {
     /// An empty keyspace with all hash slots.
     pub fn new() -> KeyspaceStore {
-        KeyspaceStore { live: (0..HASH_SLOTS).map(|_| Table::new()).collect(), staging: Vec::new() }
-    }
-
-    fn table(&self, copy: Copy, slot: HashSlot) -> Option<&Table> {
-        match copy {
-            Copy::Live => self.live.get(slot.index()),
-            Copy::Staging => self.staging.iter().find(|(s, _)| *s == slot).map(|(_, t)| t),
-        }
-    }
-
-    fn table_mut(&mut self, copy: Copy, slot: HashSlot) -> Option<&mut Table> {
-        match copy {
-            Copy::Live => self.live.get_mut(slot.index()),
-            Copy::Staging => self.staging.iter_mut().find(|(s, _)| *s == slot).map(|(_, t)| t),
+        KeyspaceStore {
+            live: vec![Slot::default(); HASH_SLOTS].into_boxed_slice(),
+            staging: Vec::new(),
+            storage: Storage::new(),
+            dead: Vec::new(),
+            keys: 0,
+            expires: 0,
         }
     }
 
     /// Number of keys in live slots, expired ones included.
     pub fn len(&self) -> usize {
-        self.live.iter().map(Table::len).sum()
+        self.keys
     }
 
     /// Whether no live slot has a key.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.keys == 0
     }
 
     /// Number of keys in live slots that have an expiry.
     pub fn expires(&self) -> usize {
-        self.live.iter().flat_map(Table::values).filter(|s| s.0.is_some()).count()
+        self.expires
     }
 
-    /// Bytes of memory that keys, values and tables hold.
+    /// Bytes of memory that keys, values and tables take, whatever copy they are in, and what waits to be freed.
     pub fn used_bytes(&self) -> usize {
-        self.live.iter().flatten().map(|(k, v)| k.1.len() + v.1.memory()).sum()
+        self.storage.heap.used_bytes() + self.storage.lines.used_bytes() + size_of_val(&*self.live)
+    }
+
+    /// Bytes taken from the system for them: what is above [`used_bytes`](Self::used_bytes) is room for more, or waste.
+    pub fn reserved_bytes(&self) -> usize {
+        self.storage.heap.reserved_bytes() + self.storage.lines.reserved_bytes() + size_of_val(&*self.live)
+    }
+
+    #[inline]
+    fn slot(&self, copy: Copy, slot: HashSlot) -> Option<Slot> {
+        match copy {
+            Copy::Live => Some(self.live[slot.index()]),
+            Copy::Staging => self.staging.iter().find(|(s, _)| *s == slot).map(|(_, slot)| *slot),
+        }
+    }
+
+    #[inline]
+    fn slot_mut(&mut self, copy: Copy, slot: HashSlot) -> Option<(&mut Slot, &mut Storage)> {
+        let header = match copy {
+            Copy::Live => &mut self.live[slot.index()],
+            Copy::Staging => self.staging.iter_mut().find(|(s, _)| *s == slot).map(|(_, slot)| slot)?,
+        };
+        Some((header, &mut self.storage))
+    }
+
+    #[inline]
+    fn count(&mut self, copy: Copy, change: Change) {
+        if copy == Copy::Live {
+            self.keys = self.keys.wrapping_add_signed(change.keys);
+            self.expires = self.expires.wrapping_add_signed(change.expires);
+        }
     }
 
     /// The entry of `key`, if there is one.
+    #[inline]
     pub fn get(&self, place: impl Into<Place>, key: &[u8]) -> Option<Entry<'_>> {
         let Place { copy, at } = place.into();
-        self.table(copy, at.slot)?.get_key_value(&(at.hash, key.to_vec())).map(show)
+        self.slot(copy, at.slot)?.get(&self.storage, at.hash, key)
     }
 
     /// Makes `key` a string, whatever it was before. Does nothing in a staging copy that was not begun.
+    #[inline]
     pub fn set_string(&mut self, place: impl Into<Place>, key: &[u8], value: &[u8], expiry: Option<UnixMs>) {
-        self.set_value(place, key, Box::new(Value::Str(value.to_vec())), expiry);
+        self.put(place.into(), key, Content::Str(value), expiry);
     }
 
     /// Gives `key` a value, whatever it was before. Does nothing in a staging copy that was not begun.
     pub fn set_value(&mut self, place: impl Into<Place>, key: &[u8], value: Box<Value>, expiry: Option<UnixMs>) {
-        let Place { copy, at } = place.into();
-        if let Some(table) = self.table_mut(copy, at.slot) {
-            table.insert((at.hash, key.to_vec()), (expiry, value));
+        self.put(place.into(), key, Content::Boxed(value), expiry);
+    }
+
+    #[inline]
+    fn put(&mut self, Place { copy, at }: Place, key: &[u8], content: Content<'_>, expiry: Option<UnixMs>) {
+        if let Some((slot, storage)) = self.slot_mut(copy, at.slot) {
+            let change = slot.put(storage, at.hash, key, content, expiry);
+            self.count(copy, change);
         }
     }
 
@@ -148,50 +199,102 @@ impl KeyspaceStore {
         change: impl FnOnce(&mut Value) -> R,
     ) -> Option<R> {
         let Place { copy, at } = place.into();
-        let stored = self.table_mut(copy, at.slot)?.get_mut(&(at.hash, key.to_vec()))?;
-        Some(change(&mut stored.1))
+        let (slot, storage) = self.slot_mut(copy, at.slot)?;
+        let handle = slot.handle(storage, at.hash, key)?;
+        storage.heap.update(handle, change)
     }
 
     /// Sets or takes away the expiry of `key`. `false`: there is no such key.
     pub fn set_expiry(&mut self, place: impl Into<Place>, key: &[u8], expiry: Option<UnixMs>) -> bool {
         let Place { copy, at } = place.into();
-        let stored = self.table_mut(copy, at.slot).and_then(|t| t.get_mut(&(at.hash, key.to_vec())));
-        stored.map(|s| s.0 = expiry).is_some()
+        let Some((slot, storage)) = self.slot_mut(copy, at.slot) else { return false };
+        let Some(change) = slot.set_expiry(storage, at.hash, key, expiry) else { return false };
+        self.count(copy, change);
+        true
     }
 
-    /// Removes `key`. `false`: there was none.
+    /// Removes `key`. `false`: there was none. A large value is freed later, by [`Keyspace::reclaim`].
+    #[inline]
     pub fn remove(&mut self, place: impl Into<Place>, key: &[u8]) -> bool {
         let Place { copy, at } = place.into();
-        self.table_mut(copy, at.slot).and_then(|t| t.remove(&(at.hash, key.to_vec()))).is_some()
+        let Some((slot, storage)) = self.slot_mut(copy, at.slot) else { return false };
+        let Some(change) = slot.remove(storage, at.hash, key) else { return false };
+        self.count(copy, change);
+        true
     }
 
     /// Shows about `count` live keys from `cursor` on, and answers where to go on: [`ScanCursor::START`] at the end.
     /// A key that is there from the first call of a scan to the last is shown at least once.
-    pub fn scan(&self, cursor: ScanCursor, count: usize, mut show_key: impl FnMut(Entry<'_>)) -> ScanCursor {
+    pub fn scan(&self, cursor: ScanCursor, count: usize, mut show: impl FnMut(Entry<'_>)) -> ScanCursor {
         let mut shown = 0;
-        for slot in cursor.slot().index()..HASH_SLOTS {
-            if shown >= count {
-                return ScanCursor((slot as u64) << 48);
-            }
-            for entry in &self.live[slot] {
-                show_key(show(entry));
-                shown += 1;
+        let mut from = cursor.0 << (64 - SCAN_HASH_BITS);
+        for number in cursor.slot().index()..HASH_SLOTS {
+            loop {
+                let next = self.live[number].walk(&self.storage, from, |handle| {
+                    show(self.storage.heap.entry(handle));
+                    shown += 1;
+                });
+                from = next.unwrap_or(0);
+                if shown >= count {
+                    let slot = number + usize::from(next.is_none());
+                    return match slot < HASH_SLOTS {
+                        true => ScanCursor((slot as u64) << SCAN_HASH_BITS | from >> (64 - SCAN_HASH_BITS)),
+                        false => ScanCursor::START,
+                    };
+                }
+                if next.is_none() {
+                    break;
+                }
             }
         }
         ScanCursor::START
     }
 
-    /// Some live key, chosen by the random number; `None` if there is none.
+    /// Some live key, chosen by the random number; `None` if there is none. Not every key is equally likely.
     pub fn random_key(&self, random: u64) -> Option<Entry<'_>> {
-        let n = (random % self.len().max(1) as u64) as usize;
-        self.live.iter().flatten().nth(n).map(show)
+        if self.keys == 0 {
+            return None;
+        }
+        let first = random as usize % HASH_SLOTS;
+        let (before, after) = self.live.split_at(first);
+        // Slot and place in it are to be independent.
+        let hash = super::digest::pair(random, 0);
+        let handle = after.iter().chain(before).find_map(|slot| slot.near(&self.storage, hash))?;
+        Some(self.storage.heap.entry(handle))
     }
 
-    /// Empties the live copies of `slots`.
+    /// Empties the live copies of `slots`; what they held is freed by [`Keyspace::reclaim`].
     pub fn clear_slots(&mut self, slots: SlotRange) {
         for slot in slots.iter() {
             self.clear(Copy::Live, slot);
         }
+    }
+
+    /// Lets nobody reach what was in a slot.
+    fn bury(&mut self, mut slot: Slot) {
+        let mut tables = Vec::new();
+        slot.take_tables(&mut self.storage, &mut tables);
+        self.dead.extend(tables.into_iter().map(|table| Dead { table, lines_left: table.lines_len() }));
+    }
+
+    /// Puts another copy in the place of a live slot.
+    fn replace_live(&mut self, slot: HashSlot, by: Slot) {
+        let old = std::mem::replace(&mut self.live[slot.index()], by);
+        let keys = by.len(&self.storage) as isize - old.len(&self.storage) as isize;
+        let expires = by.expires(&self.storage) as isize - old.expires(&self.storage) as isize;
+        self.count(Copy::Live, Change { keys, expires });
+        self.bury(old);
+    }
+
+    /// Asserts what must hold between calls.
+    #[cfg(test)]
+    pub(super) fn invariants(&self) {
+        let slots = || self.live.iter().chain(self.staging.iter().map(|(_, slot)| slot));
+        slots().for_each(|slot| slot.invariants(&self.storage));
+        assert_eq!(self.live.iter().map(|slot| slot.len(&self.storage)).sum::<usize>(), self.keys);
+        assert_eq!(self.live.iter().map(|slot| slot.expires(&self.storage)).sum::<usize>(), self.expires);
+        self.storage.heap.invariants();
+        self.storage.lines.invariants();
     }
 }
 
@@ -201,79 +304,123 @@ impl Keyspace for KeyspaceStore {
         hash::locate(key)
     }
 
+    #[inline]
+    fn prefetch_line(&self, at: Located) {
+        self.live[at.slot.index()].prefetch_line(&self.storage, at.hash);
+    }
+
+    #[inline]
+    fn prefetch_entry(&self, at: Located) {
+        self.live[at.slot.index()].prefetch_entry(&self.storage, at.hash);
+    }
+
     fn apply(&mut self, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError> {
         command::apply(self, copy, at, effect)
     }
 
     fn clear(&mut self, copy: Copy, slot: HashSlot) {
-        if let Some(table) = self.table_mut(copy, slot) {
-            table.clear();
+        match copy {
+            Copy::Live => self.replace_live(slot, Slot::default()),
+            Copy::Staging => {
+                if let Some((_, staging)) = self.staging.iter_mut().find(|(s, _)| *s == slot) {
+                    let old = std::mem::take(staging);
+                    self.bury(old);
+                }
+            }
         }
     }
 
     fn slot_len(&self, copy: Copy, slot: HashSlot) -> usize {
-        self.table(copy, slot).map_or(0, Table::len)
+        self.slot(copy, slot).map_or(0, |slot| slot.len(&self.storage))
     }
 
     fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor> {
-        let target = out.len() + room;
-        for (key, (expiry, value)) in self.live[slot.index()].range((from.0, Vec::new())..) {
-            if out.len() >= target && key.0 > from.0 {
-                return Some(DumpCursor(key.0));
+        let full = out.len().saturating_add(room);
+        let mut from = from.0;
+        loop {
+            let show = |handle| self.storage.heap.entry(handle).encode(out);
+            from = self.live[slot.index()].walk(&self.storage, from, show)?;
+            if out.len() >= full {
+                return Some(DumpCursor(from));
             }
-            Head { kind: value.kind(), expiry: *expiry, key: &key.1 }.encode(out);
-            value.encode(out);
         }
-        None
     }
 
     fn digest(&self, copy: Copy, slot: HashSlot) -> Digest {
         let mut sum = Digest::default();
-        for entry in self.table(copy, slot).into_iter().flatten().map(show) {
-            sum += entry.digest();
+        for handle in self.slot(copy, slot).unwrap_or_default().entries(&self.storage) {
+            sum += self.storage.heap.entry(handle).digest();
         }
         sum
     }
 
     fn begin(&mut self, slot: HashSlot) {
         self.discard(slot);
-        self.staging.push((slot, Table::new()));
+        self.staging.push((slot, Slot::default()));
     }
 
     fn load(&mut self, slot: HashSlot, records: &[u8]) -> Result<(), LoadError> {
+        let Some((staging, storage)) = self.slot_mut(Copy::Staging, slot) else {
+            return Err(LoadError { slot, what: "records before the slot was begun", at: 0 });
+        };
+        let refuse = |error: RecordError| LoadError { slot, what: error.what, at: error.at };
         let mut reader = Reader::new(records);
-        let refuse = |error: crate::snapshot::record::RecordError| LoadError { slot, what: error.what, at: error.at };
         while reader.remaining() > 0 {
+            let before = reader.at();
             let head = Head::decode(&mut reader).map_err(refuse)?;
             let at = hash::locate(head.key);
             if at.slot != slot {
-                return Err(LoadError { slot, what: "a key of another slot", at: reader.at() });
+                return Err(LoadError { slot, what: "a key that belongs to another slot", at: before });
             }
-            let value = Value::decode(head.kind, &mut reader).map_err(refuse)?;
-            self.set_value(Place { copy: Copy::Staging, at }, head.key, Box::new(value), head.expiry);
+            let content = match head.kind {
+                Kind::String => Content::Str(reader.bytes().map_err(refuse)?),
+                kind => Content::Boxed(Box::new(Value::decode(kind, &mut reader).map_err(refuse)?)),
+            };
+            if before == 0 && staging.len(storage) == 0 {
+                // Records of a slot are often alike; if they are not, the table only grows or shrinks later.
+                staging.reserve(storage, records.len() / reader.at());
+            }
+            staging.put(storage, at.hash, head.key, content, head.expiry);
         }
         Ok(())
     }
 
     fn install(&mut self, slot: HashSlot) {
         if let Some(n) = self.staging.iter().position(|(s, _)| *s == slot) {
-            self.live[slot.index()] = self.staging.swap_remove(n).1;
+            let (_, staging) = self.staging.swap_remove(n);
+            self.replace_live(slot, staging);
         }
     }
 
     fn discard(&mut self, slot: HashSlot) {
-        self.staging.retain(|(s, _)| *s != slot);
+        if let Some(n) = self.staging.iter().position(|(s, _)| *s == slot) {
+            let (_, staging) = self.staging.swap_remove(n);
+            self.bury(staging);
+        }
     }
-}
 
-impl Entry<'_> {
-    /// What this key adds to the digest of its slot.
-    pub fn digest(&self) -> Digest {
-        let value = match self.value {
-            ValueRef::Str(bytes) => digest::bytes(self.value.kind() as u64, bytes),
-            ValueRef::Boxed(value) => value.digest(),
-        };
-        let expiry = self.expiry.map_or(u64::MAX, UnixMs::get);
-        Digest(digest::pair(digest::pair(digest::bytes(0, self.key), value), expiry))
+    fn reclaim(&mut self) -> bool {
+        let Storage { heap, lines, .. } = &mut self.storage;
+        if heap.reclaim(RECLAIM_ENTRIES_MAX) {
+            return true;
+        }
+        let mut freed = 0;
+        while let Some(dead) = self.dead.last_mut() {
+            if dead.lines_left == 0 {
+                dead.table.free_lines(lines);
+                self.dead.pop();
+                continue;
+            }
+            if freed >= RECLAIM_ENTRIES_MAX {
+                return true;
+            }
+            dead.lines_left -= 1;
+            for (_, handle) in dead.table.lines(lines)[dead.lines_left].entries() {
+                freed += if heap.has_box(handle) { BOX_ENTRIES } else { 1 };
+                heap.free(handle);
+            }
+            freed += 1;
+        }
+        heap.reclaim(0)
     }
 }

@@ -1,10 +1,28 @@
 //! The store of `kevy`: a keyspace in hash slots, its values, and the commands on them. No I/O, no clock.
+//!
+//! ```text
+//! command    what clients ask and what the stream says, in terms of the keyspace
+//! keyspace   live slots, staging slots, the dead
+//!   slot     one table, or a directory of them        value   aggregates and long strings
+//!   table    lines, in the order of the hashes
+//!   line     tags and handles of entries
+//!   heap     entries and boxes
+//!   slab     memory by handles
+//! ```
 
 pub mod command;
 pub mod digest;
 mod entry;
 pub mod hash;
+mod heap;
 pub mod keyspace;
+mod line;
+#[cfg(test)]
+mod model;
+mod prefetch;
+mod slab;
+mod slot;
+mod table;
 pub mod value;
 
 pub use entry::{Entry, ValueRef};
