@@ -16,6 +16,10 @@ pub mod handshake;
 pub mod id;
 pub mod limits;
 pub mod resp;
+#[cfg(any(feature = "runtime", all(loom, test)))]
+pub mod runtime;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod slot;
 pub mod slotset;
 pub mod snapshot;

@@ -296,6 +296,12 @@ impl Backlog {
             }
         }
         let usual = self.segment_bytes();
+        // What is too large for a segment that is still empty takes its place: one without a run would hold up eviction.
+        if let Some(unused) = self.chunks.pop_back_if(|chunk| chunk.segment.len() == 0)
+            && unused.segment.capacity() == usual
+        {
+            self.spare.push(unused.segment);
+        }
         let segment = if bytes_min <= usual { self.spare.pop() } else { None };
         let segment = segment.unwrap_or_else(|| Segment::new(bytes_min.max(usual)));
         self.chunks.push_back(Chunk { segment, first: self.next, runs: Vec::new(), evicted: 0 });
@@ -393,6 +399,19 @@ mod tests {
 
     fn none() -> Argv<'static> {
         Argv::new(b"", &[])
+    }
+
+    #[test]
+    fn a_first_frame_larger_than_a_segment_does_not_hold_up_eviction() {
+        let mut backlog = Backlog::new(Offset::ZERO, 1_000);
+        backlog.record(&set("a", &"x".repeat(10_000)), none());
+        backlog.close_run();
+        for n in 0..100 {
+            backlog.record(&set("b", &n.to_string()), none());
+            backlog.close_run();
+        }
+        assert!(backlog.bytes() <= 1_000, "{} bytes", backlog.bytes());
+        assert_eq!(read_all(&backlog, Offset::new(99), 10).len(), 2);
     }
 
     /// All frames from `from` to the end, as offsets and keys.

@@ -1,27 +1,239 @@
-//! Commands and their effects.
+//! Commands: what they do to a keyspace, what they answer, and their effects, which is how the stream tells a replica what
+//! they did. No I/O, no clock, no chance but what the caller passes in.
+//!
+//! ```text
+//!  client   argv ──▶ table::find ──▶ execute ──▶ reply
+//!                                       └──────▶ Effects ──▶ stream ──▶ apply (replica)
+//! ```
+//!
+//! An effect names one key and is decided: expiry is absolute, members are chosen, sums of floating-point numbers are done. What
+//! `apply` knows is what `execute` can leave behind, and no more.
 
-use crate::id::UnixMs;
-use crate::snapshot::{ApplyError, Copy, Located};
-use crate::store::{KeyspaceStore, Place};
-use crate::wire::Argv;
+mod aggregate;
+mod glob;
+mod hash;
+pub mod introspect;
+pub mod key;
+mod list;
+pub mod number;
+mod random;
+mod recreate;
+pub mod refusal;
+mod set;
+mod string;
+pub mod table;
+mod zset;
 
-/// Applies one key-local effect to one copy of the slot of its key.
+pub use random::Random;
+pub use refusal::Refusal;
+pub use table::{Flags, Spec, find};
+
+use crate::id::{SlotRange, UnixMs};
+use crate::resp::{Reply, decode_multibulk};
+use crate::snapshot::{ApplyError, Copy, Keyspace, Located};
+use crate::store::{Entry, KeyspaceStore, Place};
+use crate::wire::{Argv, Command, Effects};
+
+/// What becomes of an expired key that a command meets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lazy {
+    /// It is removed, and the effects say so: on a primary.
+    Delete,
+    /// It is not shown, and stays: on a replica, whose primary will say when it goes. Only for commands that read.
+    Hide,
+}
+
+/// What a command works on.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The keys.
+    pub store: &'a mut KeyspaceStore,
+    /// The time at which all of this happens.
+    pub now: UnixMs,
+    /// Where chance comes from.
+    pub random: &'a mut Random,
+    /// What becomes of expired keys.
+    pub lazy: Lazy,
+    /// Counts the keys that were removed because they had expired.
+    pub expired_keys: &'a mut u64,
+}
+
+impl Context<'_> {
+    /// The entry of `key`, if it is there and has not expired.
+    #[inline]
+    fn read(&self, at: Located, key: &[u8]) -> Option<Entry<'_>> {
+        self.store.get(at, key).filter(|entry| !has_expired(entry, self.now))
+    }
+}
+
+/// Whether the key is not there any more for whoever asks at `now`.
+#[inline]
+pub fn has_expired(entry: &Entry<'_>, now: UnixMs) -> bool {
+    entry.expiry().is_some_and(|at| at <= now)
+}
+
+/// What a command leaves behind.
+type Outcome = Result<Effects, Refusal>;
+
+/// A command that changed nothing, or only reads.
+const NOTHING: Outcome = Ok(Effects::None);
+
+/// Executes a command of the store, appends its reply, and returns what it did. `at` has one place for each key that
+/// the [`Spec`] names, in their order. An expired key that the command names is removed first, and the effects begin with that.
+///
+/// A command of the server ([`table::Handler::Server`]) is answered with an error.
+#[inline]
+pub fn execute(
+    spec: &Spec,
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+) -> Effects {
+    let table::Handler::Store { execute, .. } = spec.handler else {
+        reply.error(format_args!("ERR '{}' is not a command on keys", spec.name));
+        return Effects::None;
+    };
+    if !spec.fits(argv.len()) {
+        reply.error(Refusal::Arity(spec.name));
+        return Effects::None;
+    }
+    debug_assert_eq!(at.len(), spec.keys(argv.len()).count());
+    let expired = match context.lazy {
+        Lazy::Delete if context.store.expires() > 0 => remove_expired(spec, context, at, argv),
+        _ => Vec::new(),
+    };
+    let effects = match execute(context, at, argv, reply) {
+        Ok(effects) => effects,
+        Err(refusal) => {
+            reply.error(refusal);
+            Effects::None
+        }
+    };
+    if expired.is_empty() { effects } else { precede(expired, effects, argv) }
+}
+
+/// Removes those keys of a command that have expired.
+fn remove_expired(spec: &Spec, context: &mut Context<'_>, at: &[Located], argv: Argv<'_>) -> Vec<Command> {
+    let mut removed = Vec::new();
+    for (&at, index) in at.iter().zip(spec.keys(argv.len())) {
+        let key = argv.arg(index);
+        if context.store.get(at, key).is_some_and(|entry| has_expired(&entry, context.now)) {
+            context.store.remove(at, key);
+            *context.expired_keys += 1;
+            removed.push(del(key));
+        }
+    }
+    removed
+}
+
+/// The effects of a command behind those of the keys it found expired.
+fn precede(mut first: Vec<Command>, effects: Effects, argv: Argv<'_>) -> Effects {
+    match effects {
+        Effects::None => {}
+        Effects::Verbatim => first.push(Command::new(&argv.iter().collect::<Vec<_>>())),
+        Effects::One(command) => first.push(command),
+        Effects::Group(commands) => first.extend(commands),
+    }
+    group(first)
+}
+
+/// Some commands as effects.
+fn group(mut commands: Vec<Command>) -> Effects {
+    match commands.len() {
+        0 => Effects::None,
+        1 => Effects::One(commands.remove(0)),
+        _ => Effects::Group(commands),
+    }
+}
+
+/// The effect of a removed key.
+fn del(key: &[u8]) -> Command {
+    Command::new(&[b"DEL", key])
+}
+
+/// Applies one key-local effect to one copy of the slot of its key. What the effect would change and is not there is no error:
+/// an `LPOP` of a missing key changes nothing.
 ///
 /// # Errors
-/// If the effect is not known.
+/// If the effect is not in the vocabulary, or the key's value does not fit it. Nothing has changed then.
+#[inline]
 pub fn apply(store: &mut KeyspaceStore, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError> {
-    let place = Place { copy, at };
-    let unknown = || ApplyError::Unknown(String::from_utf8_lossy(effect.get(0).unwrap_or(b"")).into_owned());
-    let number = |index| {
-        let arg = effect.get(index)?;
-        Some(UnixMs::new(std::str::from_utf8(arg).ok()?.parse().ok()?))
+    let verb = effect.get(0).unwrap_or_default();
+    let Some(spec) = find(verb) else { return Err(unknown(verb)) };
+    let table::Handler::Store { apply: Some(apply), .. } = spec.handler else { return Err(unknown(verb)) };
+    if !spec.fits(effect.len()) {
+        return Err(unknown(verb));
+    }
+    apply(store, Place { copy, at }, effect).map_err(|misfit| match misfit {
+        Misfit::Form => unknown(verb),
+        Misfit::Value => ApplyError::Misfit(spec.name),
+    })
+}
+
+/// Why an effect could not be applied.
+enum Misfit {
+    /// Its arguments are not in a form that effects have.
+    Form,
+    /// The key's value does not fit.
+    Value,
+}
+
+impl From<Refusal> for Misfit {
+    fn from(_: Refusal) -> Misfit {
+        Misfit::Value
+    }
+}
+
+#[cold]
+fn unknown(verb: &[u8]) -> ApplyError {
+    // The text goes to a log: what a peer sends is not to fill it.
+    ApplyError::Unknown(verb[..verb.len().min(32)].escape_ascii().to_string())
+}
+
+/// Applies one effect of a stream to the live keys: finds the places of its keys, takes effects on several keys apart (which
+/// published versions of this engine send), and knows those without a key. What an embedder does with a frame.
+///
+/// # Errors
+/// As [`apply`].
+pub fn dispatch<A: AsRef<[u8]>>(store: &mut KeyspaceStore, argv: &[A]) -> Result<(), ApplyError> {
+    let command = Command::new(argv);
+    let mut ranges = Vec::with_capacity(argv.len());
+    // What was just encoded does not decode only where it has no verb.
+    let Ok(Some(_)) = decode_multibulk(command.as_bytes(), &mut ranges) else { return Err(unknown(b"")) };
+    dispatch_argv(store, Argv::new(command.as_bytes(), &ranges))
+}
+
+/// As [`dispatch`], of an effect that lies encoded in a buffer.
+///
+/// # Errors
+/// As [`apply`].
+pub fn dispatch_argv(store: &mut KeyspaceStore, effect: Argv<'_>) -> Result<(), ApplyError> {
+    let verb = effect.get(0).unwrap_or_default();
+    let is = |name: &[u8]| verb.eq_ignore_ascii_case(name);
+    if is(b"NOOP") {
+        return Ok(());
+    }
+    if is(b"FLUSHALL") || is(b"FLUSHDB") {
+        store.clear_slots(SlotRange::ALL);
+        return Ok(());
+    }
+    let per_key = match effect.len() {
+        len if len > 2 && (is(b"DEL") || is(b"UNLINK")) => 1,
+        len if len > 3 && len % 2 == 1 && is(b"MSET") => 2,
+        _ => {
+            let at = store.locate(effect.get(1).ok_or_else(|| unknown(verb))?);
+            return apply(store, Copy::Live, at, effect);
+        }
     };
-    match (effect.arg(0), effect.len()) {
-        (b"SET", 3) => store.set_string(place, effect.arg(1), effect.arg(2), None),
-        (b"SET", 5) => store.set_string(place, effect.arg(1), effect.arg(2), Some(number(4).ok_or_else(unknown)?)),
-        (b"DEL", 2) => _ = store.remove(place, effect.arg(1)),
-        (b"PEXPIREAT", 3) => _ = store.set_expiry(place, effect.arg(1), Some(number(2).ok_or_else(unknown)?)),
-        _ => return Err(unknown()),
+    for index in (1..effect.len()).step_by(per_key) {
+        let key = effect.arg(index);
+        let at = store.locate(key);
+        if per_key == 1 {
+            store.remove(at, key);
+        } else {
+            store.set_string(at, key, effect.arg(index + 1), None);
+        }
     }
     Ok(())
 }

@@ -1,0 +1,749 @@
+//! `INFO` and `ROLE`: text made of a [`Snapshot`] of plain numbers. Nothing is counted here, and nothing is asked.
+//!
+//! Fields have the names that Redis gives them, so that tools read them; what Redis has no name for is a line per
+//! shard (`shard0:`), per recorded stream (`stream0:`), per link (`slave0_stream0:`), in Redis's `key=value,` form.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use crate::id::{Generation, Offset};
+use crate::resp::Reply;
+
+/// The level of Redis that clients may expect.
+pub const REDIS_VERSION: &str = "7.2.4";
+
+/// A node at one moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// Random at every start: 40 hexadecimal digits.
+    pub run_id: String,
+    /// The process's id.
+    pub process_id: u32,
+    /// The clients' port.
+    pub tcp_port: u16,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Client connections that are allowed at a time.
+    pub maxclients: u32,
+    /// Bytes of resident memory.
+    pub used_memory_rss: u64,
+    /// Processor time of the process in user mode, in microseconds.
+    pub cpu_user_micros: u64,
+    /// Processor time of the process in the kernel, in microseconds.
+    pub cpu_system_micros: u64,
+    /// Every shard, in order.
+    pub shards: Vec<Shard>,
+    /// Where the node stands in replication.
+    pub standing: Standing,
+}
+
+/// One shard's numbers; those that count only rise.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shard {
+    /// The CPU it is pinned to.
+    pub cpu: Option<usize>,
+    /// Client connections that are open.
+    pub clients: u64,
+    /// Client connections accepted so far.
+    pub accepted: u64,
+    /// Commands executed here, wherever they were received.
+    pub commands: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Keys that expire.
+    pub expires: u64,
+    /// Bytes of data.
+    pub used_memory: u64,
+    /// Keys that expired so far.
+    pub expired_keys: u64,
+    /// Times that its executor made no progress for a second.
+    pub stalls: u64,
+}
+
+/// Where a node stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// By itself.
+    Standalone,
+    /// It records streams.
+    Primary {
+        /// The identity of its history.
+        generation: Generation,
+        /// Shard `i` listens for replicas on this port + `i`.
+        port_base: u16,
+        /// One per shard, in order.
+        streams: Vec<Recorded>,
+    },
+    /// It follows an upstream.
+    Replica(Following),
+}
+
+/// A stream that a shard of this node records; what counts only rises.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Recorded {
+    /// The first offset in the window.
+    pub oldest: Offset,
+    /// The next offset to be recorded.
+    pub next: Offset,
+    /// Bytes in the window.
+    pub backlog_bytes: u64,
+    /// Bytes that the window may hold.
+    pub backlog_budget: u64,
+    /// Links that went on where the replica was.
+    pub sync_partial_ok: u64,
+    /// Links whose claim could not be met, and that were synced or refused.
+    pub sync_partial_err: u64,
+    /// Syncs, by the name of their reason.
+    pub sync_full: BTreeMap<&'static str, u64>,
+    /// The replicas that are connected to this stream.
+    pub links: Vec<Link>,
+}
+
+/// One replica's link on one stream, as the primary knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// The name under which the replica is remembered.
+    pub replica: String,
+    /// The replica's client address.
+    pub ip: IpAddr,
+    /// The replica's client port.
+    pub port: u16,
+    /// Past its sync: its acks count.
+    pub synced: bool,
+    /// The first offset that it has not acknowledged.
+    pub acked_next: Offset,
+    /// Bytes recorded and not yet sent to it.
+    pub lag_bytes: u64,
+    /// Milliseconds since its last ack.
+    pub ack_age_ms: u64,
+}
+
+/// A replica's side.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Following {
+    /// The upstream's host.
+    pub host: String,
+    /// The upstream's client port.
+    pub port: u16,
+    /// Why it is not followed, while it is not.
+    pub error: Option<String>,
+    /// Since when a stream's link is down, in milliseconds.
+    pub down_ms: Option<u64>,
+    /// Whether clients' writes are refused.
+    pub read_only: bool,
+    /// A failover tool's preference, as configured.
+    pub priority: u32,
+    /// One per shard of the upstream; empty until their number is known.
+    pub streams: Vec<Pulled>,
+}
+
+/// A stream that this node pulls.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pulled {
+    /// The local shard that pulls it.
+    pub shard: usize,
+    /// The history that is followed.
+    pub generation: Option<Generation>,
+    /// Whether its link is up.
+    pub linked: bool,
+    /// Whether everything up to `applied_next` is here, under the present upstream.
+    pub synced: bool,
+    /// The next offset to be received.
+    pub next: Offset,
+    /// The first offset that is not applied.
+    pub applied_next: Offset,
+    /// Bytes received and not applied.
+    pub lag_bytes: u64,
+    /// Milliseconds since the upstream was last heard.
+    pub heard_ms: u64,
+}
+
+impl Snapshot {
+    /// The sections named by `sections`, in Redis's order; all of them if none is named, or one is `all`, `default` or
+    /// `everything`. Unknown names are nothing.
+    pub fn info(&self, sections: &[&[u8]]) -> String {
+        let all = sections.is_empty()
+            || sections
+                .iter()
+                .any(|s| [&b"all"[..], b"default", b"everything"].iter().any(|w| s.eq_ignore_ascii_case(w)));
+        let mut out = String::with_capacity(2_048);
+        for (name, write) in SECTIONS {
+            if all || sections.iter().any(|section| section.eq_ignore_ascii_case(name.as_bytes())) {
+                if !out.is_empty() {
+                    out.push_str("\r\n");
+                }
+                line(&mut out, format_args!("# {name}"));
+                write(self, &mut out);
+            }
+        }
+        out
+    }
+
+    /// The answer to `ROLE`.
+    pub fn role(&self, reply: &mut Reply<'_>) {
+        match &self.standing {
+            Standing::Standalone | Standing::Primary { .. } => {
+                let replicas = self.replicas();
+                reply.array(3);
+                reply.bulk(b"master");
+                reply.integer(self.recorded_next() as i64);
+                reply.array(replicas.len());
+                for replica in replicas {
+                    reply.array(3);
+                    reply.bulk(replica.ip.to_string().as_bytes());
+                    reply.bulk_integer(i64::from(replica.port));
+                    reply.bulk_integer(replica.acked as i64);
+                }
+            }
+            Standing::Replica(following) => {
+                reply.array(5);
+                reply.bulk(b"slave");
+                reply.bulk(following.host.as_bytes());
+                reply.integer(i64::from(following.port));
+                reply.bulk(following.state().as_bytes());
+                reply.integer(following.offset() as i64);
+            }
+        }
+    }
+
+    fn recorded(&self) -> &[Recorded] {
+        match &self.standing {
+            Standing::Primary { streams, .. } => streams,
+            _ => &[],
+        }
+    }
+
+    fn recorded_next(&self) -> u64 {
+        self.recorded().iter().map(|stream| stream.next.get()).sum()
+    }
+
+    /// The links of each replica put together, in the order of their names.
+    fn replicas(&self) -> Vec<Replica<'_>> {
+        let streams = self.recorded();
+        let mut replicas: BTreeMap<&str, Replica<'_>> = BTreeMap::new();
+        for (stream, recorded) in streams.iter().enumerate() {
+            for link in &recorded.links {
+                let replica = replicas.entry(&link.replica).or_insert(Replica {
+                    ip: link.ip,
+                    port: link.port,
+                    acked: 0,
+                    ack_age_ms: 0,
+                    links: Vec::new(),
+                });
+                replica.acked += link.acked_next.get();
+                replica.ack_age_ms = replica.ack_age_ms.max(link.ack_age_ms);
+                replica.links.push((stream, recorded, link));
+            }
+        }
+        replicas.into_values().collect()
+    }
+
+    fn sum(&self, of: impl Fn(&Shard) -> u64) -> u64 {
+        self.shards.iter().map(of).sum()
+    }
+
+    fn server(&self, out: &mut String) {
+        line(out, format_args!("redis_version:{REDIS_VERSION}"));
+        line(out, format_args!("kevy_version:{}", env!("CARGO_PKG_VERSION")));
+        line(out, format_args!("redis_mode:standalone"));
+        line(out, format_args!("os:{}", std::env::consts::OS));
+        line(out, format_args!("arch_bits:{}", usize::BITS));
+        line(out, format_args!("process_id:{}", self.process_id));
+        line(out, format_args!("run_id:{}", self.run_id));
+        line(out, format_args!("tcp_port:{}", self.tcp_port));
+        line(out, format_args!("uptime_in_seconds:{}", self.uptime_seconds));
+        line(out, format_args!("uptime_in_days:{}", self.uptime_seconds / 86_400));
+        line(out, format_args!("shards:{}", self.shards.len()));
+        for (i, shard) in self.shards.iter().enumerate() {
+            let Shard { clients, accepted, commands, keys, stalls, .. } = shard;
+            let cpu = shard.cpu.map_or("none".to_owned(), |cpu| cpu.to_string());
+            line(
+                out,
+                format_args!(
+                    "shard{i}:cpu={cpu},clients={clients},accepted={accepted},commands={commands},keys={keys},stalls={stalls}"
+                ),
+            );
+        }
+    }
+
+    fn clients(&self, out: &mut String) {
+        line(out, format_args!("connected_clients:{}", self.sum(|s| s.clients)));
+        line(out, format_args!("maxclients:{}", self.maxclients));
+        line(out, format_args!("blocked_clients:0"));
+    }
+
+    fn memory(&self, out: &mut String) {
+        line(out, format_args!("used_memory:{}", self.sum(|s| s.used_memory)));
+        line(out, format_args!("used_memory_rss:{}", self.used_memory_rss));
+        line(out, format_args!("maxmemory:0"));
+        line(out, format_args!("maxmemory_policy:noeviction"));
+    }
+
+    fn persistence(&self, out: &mut String) {
+        line(out, format_args!("loading:0"));
+        line(out, format_args!("aof_enabled:0"));
+    }
+
+    fn stats(&self, out: &mut String) {
+        let streams = self.recorded();
+        line(out, format_args!("total_connections_received:{}", self.sum(|s| s.accepted)));
+        line(out, format_args!("total_commands_processed:{}", self.sum(|s| s.commands)));
+        line(out, format_args!("expired_keys:{}", self.sum(|s| s.expired_keys)));
+        line(out, format_args!("evicted_keys:0"));
+        line(out, format_args!("executor_stalls:{}", self.sum(|s| s.stalls)));
+        let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+        for (reason, count) in streams.iter().flat_map(|stream| &stream.sync_full) {
+            *reasons.entry(reason).or_default() += count;
+        }
+        line(out, format_args!("sync_full:{}", reasons.values().sum::<u64>()));
+        line(out, format_args!("sync_partial_ok:{}", streams.iter().map(|s| s.sync_partial_ok).sum::<u64>()));
+        line(out, format_args!("sync_partial_err:{}", streams.iter().map(|s| s.sync_partial_err).sum::<u64>()));
+        for (reason, count) in reasons {
+            line(out, format_args!("sync_full_reason_{reason}:{count}"));
+        }
+    }
+
+    fn replication(&self, out: &mut String) {
+        match &self.standing {
+            Standing::Standalone => {
+                line(out, format_args!("role:master"));
+                line(out, format_args!("connected_slaves:0"));
+                line(out, format_args!("master_repl_offset:0"));
+            }
+            Standing::Primary { generation, port_base, streams } => self.primary(*generation, *port_base, streams, out),
+            Standing::Replica(following) => following.write(out),
+        }
+    }
+
+    fn primary(&self, generation: Generation, port_base: u16, streams: &[Recorded], out: &mut String) {
+        let replicas = self.replicas();
+        line(out, format_args!("role:master"));
+        line(out, format_args!("connected_slaves:{}", replicas.len()));
+        for (i, replica) in replicas.iter().enumerate() {
+            let Replica { ip, port, acked, ack_age_ms, .. } = replica;
+            let online = replica.links.len() == streams.len() && replica.links.iter().all(|(_, _, link)| link.synced);
+            let (state, lag) = (state(online), ack_age_ms / 1_000);
+            line(out, format_args!("slave{i}:ip={ip},port={port},state={state},offset={acked},lag={lag}"));
+        }
+        line(out, format_args!("master_replid:{:040x}", generation.get()));
+        line(out, format_args!("master_repl_offset:{}", self.recorded_next()));
+        line(out, format_args!("repl_port_base:{port_base}"));
+        line(out, format_args!("repl_backlog_active:1"));
+        line(out, format_args!("repl_backlog_size:{}", streams.iter().map(|s| s.backlog_budget).sum::<u64>()));
+        line(out, format_args!("repl_backlog_histlen:{}", streams.iter().map(|s| s.backlog_bytes).sum::<u64>()));
+        for (i, stream) in streams.iter().enumerate() {
+            let Recorded { oldest, next, backlog_bytes, .. } = stream;
+            let cpu = self.shards.get(i).and_then(|shard| shard.cpu).map_or("none".to_owned(), |cpu| cpu.to_string());
+            line(
+                out,
+                format_args!(
+                    "stream{i}:cpu={cpu},generation={generation},oldest={oldest},next={next},bytes={backlog_bytes}"
+                ),
+            );
+        }
+        for (i, replica) in replicas.iter().enumerate() {
+            for (stream, recorded, link) in &replica.links {
+                let (state, acked) = (state(link.synced), link.acked_next);
+                let (frames, bytes, ms) = (recorded.next.since(acked), link.lag_bytes, link.ack_age_ms);
+                line(
+                    out,
+                    format_args!(
+                        "slave{i}_stream{stream}:state={state},acked={acked},lag_frames={frames},lag_bytes={bytes},lag_ms={ms}"
+                    ),
+                );
+            }
+        }
+    }
+
+    fn cpu(&self, out: &mut String) {
+        let seconds = |micros: u64| format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+        line(out, format_args!("used_cpu_sys:{}", seconds(self.cpu_system_micros)));
+        line(out, format_args!("used_cpu_user:{}", seconds(self.cpu_user_micros)));
+    }
+
+    fn cluster(&self, out: &mut String) {
+        line(out, format_args!("cluster_enabled:0"));
+    }
+
+    fn keyspace(&self, out: &mut String) {
+        let keys = self.sum(|s| s.keys);
+        if keys > 0 {
+            line(out, format_args!("db0:keys={keys},expires={},avg_ttl=0", self.sum(|s| s.expires)));
+        }
+    }
+}
+
+impl Following {
+    fn is_synced(&self) -> bool {
+        !self.streams.is_empty() && self.streams.iter().all(|stream| stream.synced)
+    }
+
+    fn is_up(&self) -> bool {
+        self.is_synced() && self.streams.iter().all(|stream| stream.linked)
+    }
+
+    fn is_syncing(&self) -> bool {
+        self.streams.iter().any(|stream| stream.linked && !stream.synced)
+    }
+
+    /// Comparable with what other replicas say only when every stream is whole; 0 until then.
+    fn offset(&self) -> u64 {
+        if self.is_synced() { self.streams.iter().map(|stream| stream.applied_next.get()).sum() } else { 0 }
+    }
+
+    /// As `ROLE` says it.
+    fn state(&self) -> &'static str {
+        match () {
+            () if self.is_up() => "connected",
+            () if self.is_syncing() => "sync",
+            () if self.streams.iter().any(|stream| stream.linked) => "connecting",
+            () => "connect",
+        }
+    }
+
+    fn write(&self, out: &mut String) {
+        line(out, format_args!("role:slave"));
+        line(out, format_args!("master_host:{}", self.host));
+        line(out, format_args!("master_port:{}", self.port));
+        line(out, format_args!("master_link_status:{}", if self.is_up() { "up" } else { "down" }));
+        if let Some(error) = &self.error {
+            line(out, format_args!("master_link_error:{}", error.replace(['\r', '\n'], " ")));
+        }
+        if let Some(ms) = self.down_ms {
+            line(out, format_args!("master_link_down_since_seconds:{}", ms / 1_000));
+        }
+        let last_io = self.streams.iter().map(|stream| stream.heard_ms / 1_000).max();
+        match last_io {
+            Some(seconds) if self.is_up() => line(out, format_args!("master_last_io_seconds_ago:{seconds}")),
+            _ => line(out, format_args!("master_last_io_seconds_ago:-1")),
+        }
+        line(out, format_args!("master_sync_in_progress:{}", u8::from(self.is_syncing())));
+        line(out, format_args!("slave_repl_offset:{}", self.offset()));
+        line(out, format_args!("slave_priority:{}", if self.is_synced() { self.priority } else { 0 }));
+        line(out, format_args!("slave_read_only:{}", u8::from(self.read_only)));
+        line(out, format_args!("connected_slaves:0"));
+        line(out, format_args!("master_repl_offset:{}", self.offset()));
+        for (i, stream) in self.streams.iter().enumerate() {
+            let Pulled { shard, next, applied_next, lag_bytes, heard_ms, .. } = stream;
+            let generation = stream.generation.map_or(0, Generation::get);
+            let state = match (stream.linked, stream.synced) {
+                (false, _) => "down",
+                (true, false) => "sync",
+                (true, true) => "online",
+            };
+            let lag_frames = next.since(*applied_next);
+            line(
+                out,
+                format_args!(
+                    "stream{i}:shard={shard},state={state},generation={generation},next={next},applied={applied_next},\
+                     lag_frames={lag_frames},lag_bytes={lag_bytes},lag_ms={heard_ms}"
+                ),
+            );
+        }
+    }
+}
+
+/// One replica over all its links.
+struct Replica<'a> {
+    ip: IpAddr,
+    port: u16,
+    acked: u64,
+    ack_age_ms: u64,
+    /// The stream's number, the stream, the link.
+    links: Vec<(usize, &'a Recorded, &'a Link)>,
+}
+
+type Section = fn(&Snapshot, &mut String);
+
+const SECTIONS: &[(&str, Section)] = &[
+    ("Server", Snapshot::server),
+    ("Clients", Snapshot::clients),
+    ("Memory", Snapshot::memory),
+    ("Persistence", Snapshot::persistence),
+    ("Stats", Snapshot::stats),
+    ("Replication", Snapshot::replication),
+    ("CPU", Snapshot::cpu),
+    ("Cluster", Snapshot::cluster),
+    ("Keyspace", Snapshot::keyspace),
+];
+
+fn state(online: bool) -> &'static str {
+    if online { "online" } else { "sync" }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = write!(out, "{text}\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::Protocol;
+
+    fn snapshot(standing: Standing) -> Snapshot {
+        Snapshot {
+            run_id: "0123456789abcdef0123456789abcdef01234567".into(),
+            process_id: 42,
+            tcp_port: 6004,
+            uptime_seconds: 90_000,
+            maxclients: 10_000,
+            used_memory_rss: 5_000_000,
+            cpu_user_micros: 1_500_000,
+            cpu_system_micros: 250,
+            shards: vec![
+                Shard { cpu: Some(3), clients: 2, accepted: 5, commands: 70, keys: 10, expires: 1, ..Shard::default() },
+                Shard {
+                    clients: 1,
+                    accepted: 4,
+                    commands: 30,
+                    keys: 20,
+                    used_memory: 640,
+                    stalls: 1,
+                    ..Shard::default()
+                },
+            ],
+            standing,
+        }
+    }
+
+    fn link(replica: &str, synced: bool, acked: u64) -> Link {
+        Link {
+            replica: replica.into(),
+            ip: IpAddr::from([10, 0, 0, 7]),
+            port: 6005,
+            synced,
+            acked_next: Offset::new(acked),
+            lag_bytes: 115,
+            ack_age_ms: 2_100,
+        }
+    }
+
+    fn primary() -> Snapshot {
+        let recorded = |next, links| Recorded {
+            oldest: Offset::new(5),
+            next: Offset::new(next),
+            backlog_bytes: 1_000,
+            backlog_budget: 1 << 20,
+            sync_partial_ok: 2,
+            sync_partial_err: 1,
+            sync_full: BTreeMap::from([("empty", 1), ("too_old", 1)]),
+            links,
+        };
+        snapshot(Standing::Primary {
+            generation: Generation::new(0xabc).unwrap(),
+            port_base: 16_004,
+            streams: vec![
+                recorded(100, vec![link("b", true, 99), link("a", true, 100)]),
+                recorded(200, vec![link("a", true, 200), link("b", false, 0)]),
+            ],
+        })
+    }
+
+    fn replica() -> Following {
+        let stream = |applied| Pulled {
+            shard: 0,
+            generation: Generation::new(7),
+            linked: true,
+            synced: true,
+            next: Offset::new(applied + 3),
+            applied_next: Offset::new(applied),
+            lag_bytes: 345,
+            heard_ms: 1_020,
+        };
+        Following {
+            host: "db.example".into(),
+            port: 6004,
+            error: None,
+            down_ms: None,
+            read_only: true,
+            priority: 100,
+            streams: vec![stream(97), stream(200)],
+        }
+    }
+
+    fn role(snapshot: &Snapshot) -> String {
+        let mut out = Vec::new();
+        snapshot.role(&mut Reply::new(&mut out, Protocol::Resp2));
+        String::from_utf8(out).unwrap().replace("\r\n", " ")
+    }
+
+    #[test]
+    fn a_primary_shows_its_replicas_over_all_their_streams() {
+        let text = primary().info(&[b"replication"]);
+        let expected = "\
+# Replication
+role:master
+connected_slaves:2
+slave0:ip=10.0.0.7,port=6005,state=online,offset=300,lag=2
+slave1:ip=10.0.0.7,port=6005,state=sync,offset=99,lag=2
+master_replid:0000000000000000000000000000000000000abc
+master_repl_offset:300
+repl_port_base:16004
+repl_backlog_active:1
+repl_backlog_size:2097152
+repl_backlog_histlen:2000
+stream0:cpu=3,generation=2748,oldest=5,next=100,bytes=1000
+stream1:cpu=none,generation=2748,oldest=5,next=200,bytes=1000
+slave0_stream0:state=online,acked=100,lag_frames=0,lag_bytes=115,lag_ms=2100
+slave0_stream1:state=online,acked=200,lag_frames=0,lag_bytes=115,lag_ms=2100
+slave1_stream0:state=online,acked=99,lag_frames=1,lag_bytes=115,lag_ms=2100
+slave1_stream1:state=sync,acked=0,lag_frames=200,lag_bytes=115,lag_ms=2100
+";
+        assert_eq!(text, expected.replace('\n', "\r\n"));
+        assert_eq!(
+            role(&primary()),
+            "*3 $6 master :300 *2 *3 $8 10.0.0.7 $4 6005 $3 300 *3 $8 10.0.0.7 $4 6005 $2 99 "
+        );
+    }
+
+    #[test]
+    fn a_replica_that_misses_a_link_is_not_online() {
+        let mut snapshot = primary();
+        let Standing::Primary { streams, .. } = &mut snapshot.standing else { unreachable!() };
+        streams[1].links.remove(0);
+        assert!(snapshot.info(&[b"replication"]).contains("slave0:ip=10.0.0.7,port=6005,state=sync,offset=100,"));
+    }
+
+    #[test]
+    fn a_replica_shows_its_upstream_and_every_stream() {
+        let text = snapshot(Standing::Replica(replica())).info(&[b"REPLICATION"]);
+        let expected = "\
+# Replication
+role:slave
+master_host:db.example
+master_port:6004
+master_link_status:up
+master_last_io_seconds_ago:1
+master_sync_in_progress:0
+slave_repl_offset:297
+slave_priority:100
+slave_read_only:1
+connected_slaves:0
+master_repl_offset:297
+stream0:shard=0,state=online,generation=7,next=100,applied=97,lag_frames=3,lag_bytes=345,lag_ms=1020
+stream1:shard=0,state=online,generation=7,next=203,applied=200,lag_frames=3,lag_bytes=345,lag_ms=1020
+";
+        assert_eq!(text, expected.replace('\n', "\r\n"));
+        assert_eq!(
+            role(&snapshot(Standing::Replica(replica()))),
+            "*5 $5 slave $10 db.example :6004 $9 connected :297 "
+        );
+    }
+
+    #[test]
+    fn until_every_stream_is_synced_a_replica_offers_nothing() {
+        let mut following = replica();
+        following.streams[1].synced = false;
+        following.error = Some("it began\nempty".into());
+        following.down_ms = Some(4_200);
+        let syncing = snapshot(Standing::Replica(following.clone()));
+        let text = syncing.info(&[b"replication"]);
+        for field in [
+            "master_link_status:down",
+            "master_link_error:it began empty",
+            "master_link_down_since_seconds:4",
+            "master_sync_in_progress:1",
+            "slave_repl_offset:0",
+            "slave_priority:0",
+        ] {
+            assert!(text.contains(&format!("{field}\r\n")), "{field} is not in {text}");
+        }
+        assert_eq!(role(&syncing), "*5 $5 slave $10 db.example :6004 $4 sync :0 ");
+        following.streams.clear();
+        assert_eq!(role(&snapshot(Standing::Replica(following))), "*5 $5 slave $10 db.example :6004 $7 connect :0 ");
+    }
+
+    #[test]
+    fn a_cut_keeps_the_offset_and_says_down() {
+        let mut following = replica();
+        following.streams[0].linked = false;
+        let text = snapshot(Standing::Replica(following)).info(&[b"replication"]);
+        assert!(text.contains("master_link_status:down\r\n") && text.contains("slave_repl_offset:297\r\n"), "{text}");
+        assert!(text.contains("master_sync_in_progress:0\r\n") && text.contains("slave_priority:100\r\n"), "{text}");
+    }
+
+    #[test]
+    fn the_other_sections_sum_over_the_shards() {
+        let expected = format!(
+            "\
+# Server
+redis_version:7.2.4
+kevy_version:{}
+redis_mode:standalone
+os:linux
+arch_bits:64
+process_id:42
+run_id:0123456789abcdef0123456789abcdef01234567
+tcp_port:6004
+uptime_in_seconds:90000
+uptime_in_days:1
+shards:2
+shard0:cpu=3,clients=2,accepted=5,commands=70,keys=10,stalls=0
+shard1:cpu=none,clients=1,accepted=4,commands=30,keys=20,stalls=1
+
+# Clients
+connected_clients:3
+maxclients:10000
+blocked_clients:0
+
+# Memory
+used_memory:640
+used_memory_rss:5000000
+maxmemory:0
+maxmemory_policy:noeviction
+
+# Persistence
+loading:0
+aof_enabled:0
+
+# Stats
+total_connections_received:9
+total_commands_processed:100
+expired_keys:0
+evicted_keys:0
+executor_stalls:1
+sync_full:0
+sync_partial_ok:0
+sync_partial_err:0
+
+# Replication
+role:master
+connected_slaves:0
+master_repl_offset:0
+
+# CPU
+used_cpu_sys:0.000250
+used_cpu_user:1.500000
+
+# Cluster
+cluster_enabled:0
+
+# Keyspace
+db0:keys=30,expires=1,avg_ttl=0
+",
+            env!("CARGO_PKG_VERSION")
+        );
+        let standalone = snapshot(Standing::Standalone);
+        assert_eq!(standalone.info(&[]), expected.replace('\n', "\r\n"));
+        assert_eq!(standalone.info(&[b"everything"]), standalone.info(&[]));
+        assert_eq!(standalone.info(&[b"cluster", b"CPU"]).matches("# ").count(), 2);
+        assert_eq!(standalone.info(&[b"nonsense"]), "");
+        assert_eq!(role(&standalone), "*3 $6 master :0 *0 ");
+    }
+
+    #[test]
+    fn syncs_are_counted_by_reason() {
+        let text = primary().info(&[b"stats"]);
+        for field in [
+            "sync_full:4",
+            "sync_partial_ok:4",
+            "sync_partial_err:2",
+            "sync_full_reason_empty:2",
+            "sync_full_reason_too_old:2",
+        ] {
+            assert!(text.contains(&format!("{field}\r\n")), "{field} is not in {text}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The `kevy` server around the runtime: configuration, command line, what tools read.
+
+pub mod config;
+pub mod info;
+pub mod names;
+pub mod size;
+
+mod cli;
+mod serve;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use self::cli::Action;
+use self::config::Machine;
+
+/// Why `kevy` ends without having done what it was asked; it becomes one line on the error output and an exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What a person wrote cannot be: usage, an unknown key, an impossible value, a port that is taken.
+    #[error("{0}")]
+    Usage(String),
+    /// The machine does not allow what is needed; the line says the cause and the cure.
+    #[error("{0}")]
+    Environment(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    /// The exit code that scripts see.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Usage(_) => 2,
+            Failure::Environment(_) => 78,
+            Failure::Other(_) => 1,
+        })
+    }
+}
+
+/// All of `kevy`: reads the command line, does what it says, and says how that went.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("kevy: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    // Counted once, before there is any thread: one that a pinned shard starts would inherit its single CPU.
+    match cli::parse(std::env::args_os(), &machine())? {
+        Action::Print(text) => {
+            print!("{text}");
+            Ok(())
+        }
+        Action::Serve { config, log } => {
+            start_log(&log)?;
+            serve::run(*config)
+        }
+    }
+}
+
+/// What this process may use: its affinity and its quota.
+fn machine() -> Machine {
+    let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut cpus: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    if cpus.is_empty() {
+        cpus = (0..parallelism).collect();
+    }
+    Machine { cpus, parallelism }
+}
+
+/// Lines go to the error output; what glommio says through `log` is among them, from warnings on.
+fn start_log(directives: &str) -> Result<(), Failure> {
+    let allowed = |error: &dyn std::fmt::Display| {
+        Failure::Usage(format!("--log {directives:?}: must be error, warn, info, debug, trace or directives: {error}"))
+    };
+    let mut filter = EnvFilter::builder().parse(directives).map_err(|error| allowed(&error))?;
+    if !directives.contains("glommio") {
+        filter = filter.add_directive("glommio=warn".parse().map_err(|error| allowed(&error))?);
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .finish()
+        .try_init()
+        .map_err(|error| Failure::Other(error.to_string()))
+}

@@ -1,0 +1,368 @@
+//! Commands on keys of any type, and on the keyspace as a whole.
+//!
+//! `SCAN`, `KEYS`, `DBSIZE`, `RANDOMKEY` and `FLUSHALL` name no key: what they do here is one shard's part; who has several
+//! shards joins the parts.
+
+use super::glob;
+use super::recreate::recreate;
+use super::refusal::{NO_SUCH_KEY, Refusal, SYNTAX};
+use super::string::{Unit, epoch_millis, integer};
+use super::{Context, Misfit, NOTHING, Outcome, group, has_expired};
+use crate::id::{SlotRange, UnixMs};
+use crate::resp::{Protocol, Reply, decode_multibulk};
+use crate::snapshot::record::Kind;
+use crate::snapshot::{Copy, Located};
+use crate::store::{Entry, KeyspaceStore, Place, ScanCursor};
+use crate::wire::{Argv, Command, Effects};
+
+/// How many keys a `SCAN` without `COUNT` looks at.
+const SCAN_COUNT: usize = 10;
+
+/// How many keys one `SCAN` looks at, whatever its `COUNT`.
+const SCAN_COUNT_MAX: usize = 10_000;
+
+/// The name of a type, as `TYPE` says it.
+pub fn type_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::String => "string",
+        Kind::Hash => "hash",
+        Kind::List => "list",
+        Kind::Set => "set",
+        Kind::Zset => "zset",
+    }
+}
+
+// ── existence ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+pub(super) fn del(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let mut effects = Vec::new();
+    for (index, &at) in at.iter().enumerate() {
+        let key = argv.arg(index + 1);
+        if context.store.remove(at, key) {
+            effects.push(super::del(key));
+        }
+    }
+    reply.count(effects.len());
+    Ok(group(effects))
+}
+
+pub(super) fn exists(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.count(at.iter().enumerate().filter(|(index, at)| context.read(**at, argv.arg(index + 1)).is_some()).count());
+    NOTHING
+}
+
+pub(super) fn kind(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.simple(context.read(at[0], argv.arg(1)).map_or("none", |entry| type_name(entry.value().kind())));
+    NOTHING
+}
+
+pub(super) fn apply_del(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    if argv.len() != 2 {
+        return Err(Misfit::Form);
+    }
+    store.remove(place, argv.arg(1));
+    Ok(())
+}
+
+// ── expiry ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Lets `key`, which is there, expire at `ms` of the epoch; at once, if that is over.
+pub(super) fn expire_at(context: &mut Context<'_>, at: Located, key: &[u8], ms: i64) -> Effects {
+    let expiry = UnixMs::new(ms.max(0) as u64);
+    if expiry <= context.now {
+        context.store.remove(at, key);
+        return Effects::One(super::del(key));
+    }
+    context.store.set_expiry(at, key, Some(expiry));
+    Effects::One(Command::new(&[b"PEXPIREAT", key, itoa::Buffer::new().format(expiry.get()).as_bytes()]))
+}
+
+pub(super) fn expire(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    expire_by(context, at[0], argv, Unit::Seconds, "expire", reply)
+}
+
+pub(super) fn pexpire(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    expire_by(context, at[0], argv, Unit::Millis, "pexpire", reply)
+}
+
+pub(super) fn expireat(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    expire_by(context, at[0], argv, Unit::EpochSeconds, "expireat", reply)
+}
+
+pub(super) fn pexpireat(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    expire_by(context, at[0], argv, Unit::EpochMillis, "pexpireat", reply)
+}
+
+fn expire_by(
+    context: &mut Context<'_>,
+    at: Located,
+    argv: Argv<'_>,
+    unit: Unit,
+    name: &'static str,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let (mut nx, mut xx, mut gt, mut lt) = (false, false, false, false);
+    for option in argv.skip(3).iter() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"NX" => nx = true,
+            b"XX" => xx = true,
+            b"GT" => gt = true,
+            b"LT" => lt = true,
+            _ => return Err(Refusal::UnsupportedOption(option.escape_ascii().to_string())),
+        }
+    }
+    if nx && (xx || gt || lt) {
+        return Err(Refusal::Text("ERR NX and XX, GT or LT options at the same time are not compatible"));
+    }
+    if gt && lt {
+        return Err(Refusal::Text("ERR GT and LT options at the same time are not compatible"));
+    }
+    let key = argv.arg(1);
+    let new = unit.absolute(argv.arg(2), context.now, name)?;
+    let Some(entry) = context.read(at, key) else {
+        reply.integer(0);
+        return NOTHING;
+    };
+    // A key without expiry lives for ever: later than everything.
+    let old = entry.expiry().map(|old| old.get() as i64);
+    let refused = nx && old.is_some()
+        || xx && old.is_none()
+        || gt && old.is_none_or(|old| new <= old)
+        || lt && old.is_some_and(|old| new >= old);
+    if refused {
+        reply.integer(0);
+        return NOTHING;
+    }
+    reply.integer(1);
+    Ok(expire_at(context, at, key, new))
+}
+
+pub(super) fn persist(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let key = argv.arg(1);
+    let expires = context.read(at[0], key).is_some_and(|entry| entry.expiry().is_some());
+    reply.integer(i64::from(expires));
+    if !expires {
+        return NOTHING;
+    }
+    context.store.set_expiry(at[0], key, None);
+    Ok(Effects::Verbatim)
+}
+
+pub(super) fn ttl(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.integer(in_seconds(time_to_live(context, at[0], argv.arg(1))));
+    NOTHING
+}
+
+pub(super) fn pttl(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.integer(time_to_live(context, at[0], argv.arg(1)));
+    NOTHING
+}
+
+pub(super) fn expiretime(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.integer(in_seconds(expiry_of(context, at[0], argv.arg(1))));
+    NOTHING
+}
+
+pub(super) fn pexpiretime(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.integer(expiry_of(context, at[0], argv.arg(1)));
+    NOTHING
+}
+
+/// The expiry in milliseconds of the epoch, -1 without one, -2 without a key.
+fn expiry_of(context: &Context<'_>, at: Located, key: &[u8]) -> i64 {
+    context.read(at, key).map_or(-2, |entry| entry.expiry().map_or(-1, |expiry| expiry.get() as i64))
+}
+
+fn time_to_live(context: &Context<'_>, at: Located, key: &[u8]) -> i64 {
+    let expiry = expiry_of(context, at, key);
+    if expiry < 0 { expiry } else { expiry - context.now.get() as i64 }
+}
+
+/// Milliseconds as the nearest second; what is negative is no time.
+fn in_seconds(ms: i64) -> i64 {
+    if ms < 0 { ms } else { ms.saturating_add(500) / 1_000 }
+}
+
+pub(super) fn apply_pexpireat(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    if argv.len() != 3 {
+        return Err(Misfit::Form);
+    }
+    store.set_expiry(place, argv.arg(1), Some(epoch_millis(argv.arg(2))?));
+    Ok(())
+}
+
+pub(super) fn apply_persist(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    store.set_expiry(place, argv.arg(1), None);
+    Ok(())
+}
+
+// ── renaming ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+pub(super) fn rename(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let effects = move_value(context, at, argv)?;
+    reply.ok();
+    Ok(effects)
+}
+
+pub(super) fn renamenx(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if context.read(at[0], argv.arg(1)).is_none() {
+        return Err(NO_SUCH_KEY);
+    }
+    if context.read(at[1], argv.arg(2)).is_some() {
+        reply.integer(0);
+        return NOTHING;
+    }
+    let effects = move_value(context, at, argv)?;
+    reply.integer(1);
+    Ok(effects)
+}
+
+/// Gives the value of argument 1 to argument 2, by the very effects that a replica will apply.
+fn move_value(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>) -> Outcome {
+    let (from, to) = (argv.arg(1), argv.arg(2));
+    let entry = context.read(at[0], from).ok_or(NO_SUCH_KEY)?;
+    if from == to {
+        return NOTHING;
+    }
+    let mut effects = vec![super::del(from)];
+    if context.store.get(at[1], to).is_some() {
+        effects.push(super::del(to));
+    }
+    let deleted = effects.len();
+    recreate(&entry, to, &mut effects)?;
+    context.store.remove(at[0], from);
+    context.store.remove(at[1], to);
+    let mut ranges = Vec::new();
+    for effect in &effects[deleted..] {
+        ranges.clear();
+        let decoded = decode_multibulk(effect.as_bytes(), &mut ranges);
+        debug_assert!(matches!(decoded, Ok(Some(_))), "what was encoded decodes");
+        let applied = super::apply(context.store, Copy::Live, at[1], Argv::new(effect.as_bytes(), &ranges));
+        debug_assert_eq!(applied, Ok(()), "what recreates a value fits a missing key");
+    }
+    Ok(Effects::Group(effects))
+}
+
+// ── the whole keyspace ──────────────────────────────────────────────────────────────────────────────────────────────
+
+pub(super) fn dbsize(context: &mut Context<'_>, _: &[Located], _: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.count(context.store.len());
+    NOTHING
+}
+
+pub(super) fn randomkey(context: &mut Context<'_>, _: &[Located], _: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    // Where nearly all have expired, giving up beats searching for ever.
+    for _ in 0..100 {
+        match context.store.random_key(context.random.number()) {
+            Some(entry) if has_expired(&entry, context.now) => {}
+            Some(entry) => {
+                reply.bulk(entry.key());
+                return NOTHING;
+            }
+            None => break,
+        }
+    }
+    reply.null();
+    NOTHING
+}
+
+pub(super) fn keys(context: &mut Context<'_>, _: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let mut found = Vec::new();
+    let count = keys_fitting(context.store, context.now, argv.arg(1), reply.protocol(), &mut found);
+    reply.array(count);
+    reply.raw(&found);
+    NOTHING
+}
+
+/// Appends to `out`, as replies, the keys that fit a pattern and have not expired, and returns how many: `KEYS` of one shard.
+pub fn keys_fitting(
+    store: &KeyspaceStore,
+    now: UnixMs,
+    pattern: &[u8],
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) -> usize {
+    let mut reply = Reply::new(out, protocol);
+    let mut count = 0;
+    store.scan(ScanCursor::START, usize::MAX, |entry| {
+        if !has_expired(&entry, now) && glob::fits(pattern, entry.key()) {
+            reply.bulk(entry.key());
+            count += 1;
+        }
+    });
+    count
+}
+
+/// What a `SCAN` is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan<'a> {
+    /// Where to go on.
+    pub cursor: ScanCursor,
+    /// About how many keys to look at.
+    pub count: usize,
+    pattern: Option<&'a [u8]>,
+    kind: Option<&'a [u8]>,
+}
+
+impl<'a> Scan<'a> {
+    /// Reads `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`.
+    ///
+    /// # Errors
+    /// If that is not what `argv` says.
+    pub fn parse(argv: Argv<'a>) -> Result<Scan<'a>, Refusal> {
+        let bad_cursor = Refusal::Text("ERR invalid cursor");
+        let number = std::str::from_utf8(argv.arg(1)).ok().and_then(|text| text.parse().ok());
+        let cursor = number.and_then(ScanCursor::from_u64).ok_or(bad_cursor)?;
+        let mut scan = Scan { cursor, count: SCAN_COUNT, pattern: None, kind: None };
+        for index in (2..argv.len()).step_by(2) {
+            let (option, value) = (argv.arg(index), argv.get(index + 1).ok_or(SYNTAX)?);
+            if option.eq_ignore_ascii_case(b"MATCH") {
+                scan.pattern = Some(value);
+            } else if option.eq_ignore_ascii_case(b"COUNT") {
+                let count = usize::try_from(integer(value)?).ok().filter(|count| *count > 0).ok_or(SYNTAX)?;
+                scan.count = count.min(SCAN_COUNT_MAX);
+            } else if option.eq_ignore_ascii_case(b"TYPE") {
+                scan.kind = Some(value);
+            } else {
+                return Err(SYNTAX);
+            }
+        }
+        Ok(scan)
+    }
+
+    fn wants(&self, entry: &Entry<'_>, now: UnixMs) -> bool {
+        !has_expired(entry, now)
+            && self.kind.is_none_or(|kind| kind.eq_ignore_ascii_case(type_name(entry.value().kind()).as_bytes()))
+            && self.pattern.is_none_or(|pattern| glob::fits(pattern, entry.key()))
+    }
+}
+
+pub(super) fn scan(context: &mut Context<'_>, _: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let scan = Scan::parse(argv)?;
+    let mut found = Vec::new();
+    let mut keys = Reply::new(&mut found, reply.protocol());
+    let mut count = 0;
+    let now = context.now;
+    let next = context.store.scan(scan.cursor, scan.count, |entry| {
+        if scan.wants(&entry, now) {
+            keys.bulk(entry.key());
+            count += 1;
+        }
+    });
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(next.get()).as_bytes());
+    reply.array(count);
+    reply.raw(&found);
+    NOTHING
+}
+
+pub(super) fn flush(context: &mut Context<'_>, _: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    match argv.get(1) {
+        None => {}
+        Some(how) if argv.len() == 2 && (how.eq_ignore_ascii_case(b"ASYNC") || how.eq_ignore_ascii_case(b"SYNC")) => {}
+        Some(_) => return Err(SYNTAX),
+    }
+    context.store.clear_slots(SlotRange::ALL);
+    reply.ok();
+    Ok(Effects::One(Command::new(&[b"FLUSHALL"])))
+}

@@ -1,0 +1,314 @@
+//! Commands on lists.
+
+use super::aggregate::{Missing, read, write};
+use super::number;
+use super::refusal::{INDEX_OUT_OF_RANGE, NO_SUCH_KEY, NOT_POSITIVE, Refusal, SYNTAX};
+use super::string::{clamp, integer};
+use super::{Context, Misfit, NOTHING, Outcome};
+use crate::resp::Reply;
+use crate::snapshot::Located;
+use crate::store::value::List;
+use crate::store::value::list::End;
+use crate::store::{KeyspaceStore, Place};
+use crate::wire::{Argv, Effects};
+
+/// A command that was recorded word for word if it changed something.
+fn if_changed(changed: bool) -> Outcome {
+    Ok(if changed { Effects::Verbatim } else { Effects::None })
+}
+
+/// An index from the front, or a negative one from the back, within a list of `len`.
+fn index_within(index: i64, len: usize) -> Option<usize> {
+    let index = if index < 0 { index.checked_add(len as i64)? } else { index };
+    usize::try_from(index).ok().filter(|index| *index < len)
+}
+
+// ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+pub(super) fn llen(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.count(read::<List>(context, at[0], argv.arg(1))?.map_or(0, List::len));
+    NOTHING
+}
+
+pub(super) fn lindex(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let index = integer(argv.arg(2))?;
+    let list = read::<List>(context, at[0], argv.arg(1))?;
+    reply.bulk_or_null(list.and_then(|list| list.get(index_within(index, list.len())?)));
+    NOTHING
+}
+
+pub(super) fn lrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (start, end) = (integer(argv.arg(2))?, integer(argv.arg(3))?);
+    let list = read::<List>(context, at[0], argv.arg(1))?;
+    match list.and_then(|list| Some((list, clamp(start, end, list.len())?))) {
+        None => reply.array(0),
+        Some((list, (first, end))) => {
+            reply.array(end - first);
+            list.range(first, end).for_each(|element| reply.bulk(element));
+        }
+    }
+    NOTHING
+}
+
+// ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Adds the elements from argument 2 on, and returns the length.
+fn push_all(
+    store: &mut KeyspaceStore,
+    place: Place,
+    argv: Argv<'_>,
+    missing: Missing,
+    end: End,
+) -> Result<usize, Refusal> {
+    let len = write(store, place, argv.arg(1), missing, |list: &mut List| {
+        argv.skip(2).iter().for_each(|element| list.push(end, element));
+        list.len()
+    })?;
+    Ok(len.unwrap_or(0))
+}
+
+fn push(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+    missing: Missing,
+    end: End,
+) -> Outcome {
+    let len = push_all(context.store, at[0].into(), argv, missing, end)?;
+    reply.count(len);
+    if_changed(len > 0)
+}
+
+pub(super) fn lpush(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    push(context, at, argv, reply, Missing::Create, End::Head)
+}
+
+pub(super) fn rpush(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    push(context, at, argv, reply, Missing::Create, End::Tail)
+}
+
+pub(super) fn lpushx(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    push(context, at, argv, reply, Missing::Leave, End::Head)
+}
+
+pub(super) fn rpushx(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    push(context, at, argv, reply, Missing::Leave, End::Tail)
+}
+
+fn pop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>, end: End) -> Outcome {
+    if argv.len() > 3 {
+        let name = if end == End::Head { "lpop" } else { "rpop" };
+        return Err(Refusal::Arity(name));
+    }
+    let count = argv.get(2).map(count_of).transpose()?;
+    let len = read::<List>(context, at[0], argv.arg(1))?.map(List::len);
+    let (len, popped) = match (len, count) {
+        (None, None) => {
+            reply.null();
+            return NOTHING;
+        }
+        (None, Some(_)) => {
+            reply.null_array();
+            return NOTHING;
+        }
+        (Some(_), None) => (None, 1),
+        (Some(len), Some(count)) => (Some(len.min(count)), len.min(count)),
+    };
+    if let Some(len) = len {
+        reply.array(len);
+    }
+    pop_some(context.store, at[0].into(), argv.arg(1), end, popped, |element| reply.bulk(element))?;
+    if_changed(popped > 0)
+}
+
+fn count_of(text: &[u8]) -> Result<usize, Refusal> {
+    number::integer(text).and_then(|count| usize::try_from(count).ok()).ok_or(NOT_POSITIVE)
+}
+
+fn pop_some(
+    store: &mut KeyspaceStore,
+    place: Place,
+    key: &[u8],
+    end: End,
+    count: usize,
+    mut show: impl FnMut(&[u8]),
+) -> Result<(), Refusal> {
+    write(store, place, key, Missing::Leave, |list: &mut List| {
+        for _ in 0..count {
+            let Some(element) = list.pop(end) else { break };
+            show(&element);
+        }
+    })?;
+    Ok(())
+}
+
+pub(super) fn lpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    pop(context, at, argv, reply, End::Head)
+}
+
+pub(super) fn rpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    pop(context, at, argv, reply, End::Tail)
+}
+
+pub(super) fn lset(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    // Redis looks for the key before it looks at the index.
+    read::<List>(context, at[0], argv.arg(1))?.ok_or(NO_SUCH_KEY)?;
+    let index = integer(argv.arg(2))?;
+    set_at(context.store, at[0].into(), argv.arg(1), index, argv.arg(3))?;
+    reply.ok();
+    Ok(Effects::Verbatim)
+}
+
+/// Puts an element in the place of another one; of a missing list there is nothing to replace.
+fn set_at(store: &mut KeyspaceStore, place: Place, key: &[u8], index: i64, element: &[u8]) -> Result<(), Refusal> {
+    let set = write(store, place, key, Missing::Leave, |list: &mut List| {
+        index_within(index, list.len()).is_some_and(|index| list.set(index, element))
+    })?;
+    if set == Some(false) { Err(INDEX_OUT_OF_RANGE) } else { Ok(()) }
+}
+
+pub(super) fn lrem(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let count = integer(argv.arg(2))?;
+    let removed = remove_equal(context.store, at[0].into(), argv.arg(1), count, argv.arg(3))?;
+    reply.count(removed);
+    if_changed(removed > 0)
+}
+
+/// Removes `count` equal elements from the head, `-count` from the tail, or all for 0.
+fn remove_equal(
+    store: &mut KeyspaceStore,
+    place: Place,
+    key: &[u8],
+    count: i64,
+    element: &[u8],
+) -> Result<usize, Refusal> {
+    let end = if count < 0 { End::Tail } else { End::Head };
+    let limit = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
+    let removed = write(store, place, key, Missing::Leave, |list: &mut List| list.remove_equal(end, element, limit))?;
+    Ok(removed.unwrap_or(0))
+}
+
+pub(super) fn ltrim(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (start, end) = (integer(argv.arg(2))?, integer(argv.arg(3))?);
+    let removed = trim(context.store, at[0].into(), argv.arg(1), start, end)?;
+    reply.ok();
+    if_changed(removed > 0)
+}
+
+/// Keeps a range, and returns how many elements that removed.
+fn trim(store: &mut KeyspaceStore, place: Place, key: &[u8], start: i64, end: i64) -> Result<usize, Refusal> {
+    let removed = write(store, place, key, Missing::Leave, |list: &mut List| {
+        let before = list.len();
+        let (first, end) = clamp(start, end, before).unwrap_or((0, 0));
+        list.keep(first, end);
+        before - list.len()
+    })?;
+    Ok(removed.unwrap_or(0))
+}
+
+pub(super) fn linsert(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let side = Side::parse(argv.arg(2)).ok_or(SYNTAX)?;
+    let len = insert(context.store, at[0].into(), argv.arg(1), side, argv.arg(3), argv.arg(4))?;
+    match len {
+        None => reply.integer(0),
+        Some(None) => reply.integer(-1),
+        Some(Some(len)) => reply.count(len),
+    }
+    if_changed(matches!(len, Some(Some(_))))
+}
+
+/// Where an element goes, beside another one.
+#[derive(Clone, Copy)]
+enum Side {
+    Before,
+    After,
+}
+
+impl Side {
+    fn parse(text: &[u8]) -> Option<Side> {
+        match () {
+            () if text.eq_ignore_ascii_case(b"BEFORE") => Some(Side::Before),
+            () if text.eq_ignore_ascii_case(b"AFTER") => Some(Side::After),
+            () => None,
+        }
+    }
+}
+
+/// Inserts beside the first element equal to `pivot`, and returns the length: `Some(None)` without such an element, `None` without
+/// a list.
+fn insert(
+    store: &mut KeyspaceStore,
+    place: Place,
+    key: &[u8],
+    side: Side,
+    pivot: &[u8],
+    element: &[u8],
+) -> Result<Option<Option<usize>>, Refusal> {
+    write(store, place, key, Missing::Leave, |list: &mut List| {
+        let found = list.iter().position(|e| e == pivot)?;
+        list.insert(if matches!(side, Side::Before) { found } else { found + 1 }, element);
+        Some(list.len())
+    })
+}
+
+// ── effects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+pub(super) fn apply_lpush(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    push_all(store, place, argv, Missing::Create, End::Head)?;
+    Ok(())
+}
+
+pub(super) fn apply_rpush(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    push_all(store, place, argv, Missing::Create, End::Tail)?;
+    Ok(())
+}
+
+pub(super) fn apply_lpushx(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    push_all(store, place, argv, Missing::Leave, End::Head)?;
+    Ok(())
+}
+
+pub(super) fn apply_rpushx(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    push_all(store, place, argv, Missing::Leave, End::Tail)?;
+    Ok(())
+}
+
+pub(super) fn apply_lpop(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    apply_pop(store, place, argv, End::Head)
+}
+
+pub(super) fn apply_rpop(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    apply_pop(store, place, argv, End::Tail)
+}
+
+fn apply_pop(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>, end: End) -> Result<(), Misfit> {
+    let count = argv.get(2).map_or(Ok(1), |count| count_of(count).map_err(|_| Misfit::Form))?;
+    pop_some(store, place, argv.arg(1), end, count, |_| {})?;
+    Ok(())
+}
+
+pub(super) fn apply_lset(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    set_at(store, place, argv.arg(1), form(argv.arg(2))?, argv.arg(3))?;
+    Ok(())
+}
+
+pub(super) fn apply_lrem(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    remove_equal(store, place, argv.arg(1), form(argv.arg(2))?, argv.arg(3))?;
+    Ok(())
+}
+
+pub(super) fn apply_ltrim(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    trim(store, place, argv.arg(1), form(argv.arg(2))?, form(argv.arg(3))?)?;
+    Ok(())
+}
+
+pub(super) fn apply_linsert(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    let side = Side::parse(argv.arg(2)).ok_or(Misfit::Form)?;
+    insert(store, place, argv.arg(1), side, argv.arg(3), argv.arg(4))?;
+    Ok(())
+}
+
+fn form(text: &[u8]) -> Result<i64, Misfit> {
+    number::integer(text).ok_or(Misfit::Form)
+}

@@ -1,0 +1,55 @@
+//! What a command answers when it does not do what it was asked: the error texts of Redis, in one place.
+
+use std::fmt;
+
+/// Why a command was refused. Nothing has changed then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// A fixed text, its code first.
+    Text(&'static str),
+    /// The command has too few or too many arguments.
+    Arity(&'static str),
+    /// The expiry does not fit.
+    ExpireTime(&'static str),
+    /// An option is not known.
+    UnsupportedOption(String),
+    /// A subcommand is not known: the command, the subcommand.
+    UnknownSubcommand(&'static str, String),
+}
+
+/// The key holds another type.
+pub const WRONG_TYPE: Refusal = Refusal::Text("WRONGTYPE Operation against a key holding the wrong kind of value");
+/// An argument or a value is no integer.
+pub const NOT_AN_INTEGER: Refusal = Refusal::Text("ERR value is not an integer or out of range");
+/// An argument or a value is no number.
+pub const NOT_A_FLOAT: Refusal = Refusal::Text("ERR value is not a valid float");
+/// The sum does not fit.
+pub const OVERFLOW: Refusal = Refusal::Text("ERR increment or decrement would overflow");
+/// The sum is no number.
+pub const NOT_FINITE: Refusal = Refusal::Text("ERR increment would produce NaN or Infinity");
+/// Arguments are not in order.
+pub const SYNTAX: Refusal = Refusal::Text("ERR syntax error");
+/// There is no such key.
+pub const NO_SUCH_KEY: Refusal = Refusal::Text("ERR no such key");
+/// There is no such element.
+pub const INDEX_OUT_OF_RANGE: Refusal = Refusal::Text("ERR index out of range");
+/// A count is negative.
+pub const NOT_POSITIVE: Refusal = Refusal::Text("ERR value is out of range, must be positive");
+/// The string would be too long.
+pub const TOO_LONG: Refusal = Refusal::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+/// The value is larger than what one group of effects may carry.
+pub const TOO_LARGE_TO_MOVE: Refusal = Refusal::Text("ERR the value is too large to be renamed");
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Text(text) => f.write_str(text),
+            Refusal::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
+            Refusal::ExpireTime(name) => write!(f, "ERR invalid expire time in '{name}' command"),
+            Refusal::UnsupportedOption(option) => write!(f, "ERR Unsupported option {option}"),
+            Refusal::UnknownSubcommand(name, sub) => {
+                write!(f, "ERR unknown subcommand '{sub}'. Try {} HELP.", name.to_ascii_uppercase())
+            }
+        }
+    }
+}

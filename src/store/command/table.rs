@@ -1,0 +1,410 @@
+//! The one table of commands: name, arity, keys, flags, and what executes it. A new command is one row here and one function.
+//!
+//! ```text
+//! row("set", -3, ONE_KEY, WRITE | DENYOOM, effect(string::set, string::apply_set))
+//!             │      │          │                      │               └ applies it as an effect
+//!             │      │          │                      └ executes it
+//!             │      │          └ for COMMAND, for READONLY, for the memory limit
+//!             │      └ which arguments are keys
+//!             └ arguments with the verb; negative: at least so many
+//! ```
+
+use std::ops::BitOr;
+
+use super::{Context, Misfit, Outcome, hash, key, list, set, string, zset};
+use crate::resp::Reply;
+use crate::snapshot::Located;
+use crate::store::{KeyspaceStore, Place};
+use crate::wire::Argv;
+
+/// What a command is like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// Nothing special.
+    pub const NONE: Flags = Flags(0);
+    /// It may change keys.
+    pub const WRITE: Flags = Flags(1);
+    /// It reads keys and changes none.
+    pub const READONLY: Flags = Flags(1 << 1);
+    /// It may need more memory: refused at the limit.
+    pub const DENYOOM: Flags = Flags(1 << 2);
+    /// It takes the same time whatever a value holds, or nearly.
+    pub const FAST: Flags = Flags(1 << 3);
+    /// It is for operators.
+    pub const ADMIN: Flags = Flags(1 << 4);
+    /// It is answered while data is being loaded.
+    pub const LOADING: Flags = Flags(1 << 5);
+    /// It is answered on a replica that lost its primary.
+    pub const STALE: Flags = Flags(1 << 6);
+    /// It needs no authentication.
+    pub const NO_AUTH: Flags = Flags(1 << 7);
+    /// It may wait.
+    pub const BLOCKING: Flags = Flags(1 << 8);
+    /// It concerns all keys, and names none.
+    pub const ALL_KEYS: Flags = Flags(1 << 9);
+
+    /// The flags that `COMMAND` tells, with their names there.
+    const NAMES: [(Flags, &'static str); 9] = [
+        (Flags::WRITE, "write"),
+        (Flags::READONLY, "readonly"),
+        (Flags::DENYOOM, "denyoom"),
+        (Flags::FAST, "fast"),
+        (Flags::ADMIN, "admin"),
+        (Flags::LOADING, "loading"),
+        (Flags::STALE, "stale"),
+        (Flags::NO_AUTH, "no_auth"),
+        (Flags::BLOCKING, "blocking"),
+    ];
+
+    /// Whether all of `flags` are set.
+    #[inline]
+    pub const fn has(self, flags: Flags) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+
+    const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// The names of those that are set, as `COMMAND` tells them.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Flags::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
+    }
+}
+
+impl BitOr for Flags {
+    type Output = Flags;
+
+    fn bitor(self, other: Flags) -> Flags {
+        self.and(other)
+    }
+}
+
+/// Which arguments of a command are keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keys {
+    /// The first one; 0: there are none.
+    pub first: u8,
+    /// The last one; negative: from the last argument, which is -1.
+    pub last: i8,
+    /// How far apart they are.
+    pub step: u8,
+}
+
+const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0 };
+const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1 };
+const TWO_KEYS: Keys = Keys { first: 1, last: 2, step: 1 };
+const ALL_ARGS: Keys = Keys { first: 1, last: -1, step: 1 };
+const EVERY_SECOND: Keys = Keys { first: 1, last: -1, step: 2 };
+
+/// Executes a command.
+pub(super) type Execute = fn(&mut Context<'_>, &[Located], Argv<'_>, &mut Reply<'_>) -> Outcome;
+
+/// Applies an effect.
+pub(super) type Apply = fn(&mut KeyspaceStore, Place, Argv<'_>) -> Result<(), Misfit>;
+
+/// Who executes a command.
+#[derive(Clone, Copy, Debug)]
+#[allow(private_interfaces, reason = "the functions are called by `execute` and `apply` only")]
+pub enum Handler {
+    /// The store, by [`execute`](super::execute).
+    Store {
+        /// Executes it.
+        execute: Execute,
+        /// Applies it, if it is in the vocabulary of effects.
+        apply: Option<Apply>,
+    },
+    /// The server: it concerns a connection, the node or several shards.
+    Server,
+}
+
+/// A command.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Its name, in lower case.
+    pub name: &'static str,
+    /// How many arguments it has, the verb included; negative: at least so many.
+    pub arity: i8,
+    /// Which of them are keys.
+    pub keys: Keys,
+    /// What it is like.
+    pub flags: Flags,
+    /// Who executes it.
+    pub handler: Handler,
+}
+
+impl Spec {
+    /// Whether it takes so many arguments, the verb included.
+    #[inline]
+    pub const fn fits(&self, args: usize) -> bool {
+        let arity = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { args >= arity } else { args == arity }
+    }
+
+    /// Whether it may change keys.
+    #[inline]
+    pub const fn writes(&self) -> bool {
+        self.flags.has(Flags::WRITE)
+    }
+
+    /// Which of `args` arguments are keys, by number.
+    #[inline]
+    pub fn keys(&self, args: usize) -> impl ExactSizeIterator<Item = usize> + Clone {
+        let Keys { first, last, step } = self.keys;
+        let end = match (first, last) {
+            (0, _) => 0,
+            (_, 0..) => (last as usize + 1).min(args),
+            (..) => (args + 1).saturating_sub(last.unsigned_abs() as usize),
+        };
+        (first as usize..end).step_by(step.max(1) as usize)
+    }
+}
+
+/// The command of this name, in whatever case.
+#[inline]
+pub fn find(verb: &[u8]) -> Option<&'static Spec> {
+    if verb.is_empty() {
+        return None;
+    }
+    let mut place = bucket(verb);
+    loop {
+        let spec = TABLE.get(usize::from(INDEX[place]))?;
+        if spec.name.len() == verb.len() && spec.name.as_bytes().eq_ignore_ascii_case(verb) {
+            return Some(spec);
+        }
+        place = (place + 1) % INDEX.len();
+    }
+}
+
+/// Every command, by group.
+pub fn all() -> &'static [Spec] {
+    TABLE
+}
+
+/// Where a verb is in [`INDEX`], or soon behind it. Setting bit 5 makes upper-case letters lower.
+const fn bucket(verb: &[u8]) -> usize {
+    let len = verb.len();
+    let (first, middle, last) = (verb[0] | 0x20, verb[len / 2] | 0x20, verb[len - 1] | 0x20);
+    let second = verb[if len > 1 { 1 } else { 0 }] | 0x20;
+    let mixed =
+        (first as usize) * 31 + (second as usize) * 83 + (middle as usize) * 7 + (last as usize) * 57 + len * 113;
+    (mixed ^ (mixed >> 9)) % INDEX_LEN
+}
+
+const INDEX_LEN: usize = 512;
+
+/// No row.
+const EMPTY: u8 = u8::MAX;
+
+/// Rows of [`TABLE`] by the bucket of their name; a name whose bucket is taken is in the next free one.
+static INDEX: [u8; INDEX_LEN] = {
+    let mut index = [EMPTY; INDEX_LEN];
+    let mut row = 0;
+    while row < TABLE.len() {
+        let mut place = bucket(TABLE[row].name.as_bytes());
+        while index[place] != EMPTY {
+            place = (place + 1) % INDEX_LEN;
+        }
+        index[place] = row as u8;
+        row += 1;
+    }
+    index
+};
+
+const _: () = assert!(TABLE.len() < EMPTY as usize && TABLE.len() * 2 < INDEX_LEN);
+
+const fn row(name: &'static str, arity: i8, keys: Keys, flags: Flags, handler: Handler) -> Spec {
+    Spec { name, arity, keys, flags, handler }
+}
+
+/// The store executes it; it is no effect.
+const fn store(execute: Execute) -> Handler {
+    Handler::Store { execute, apply: None }
+}
+
+/// The store executes it, and applies it as an effect.
+const fn effect(execute: Execute, apply: Apply) -> Handler {
+    Handler::Store { execute, apply: Some(apply) }
+}
+
+const SERVER: Handler = Handler::Server;
+const NONE: Flags = Flags::NONE;
+const READ: Flags = Flags::READONLY;
+const READ_FAST: Flags = Flags::READONLY.and(Flags::FAST);
+const READ_ALL: Flags = Flags::READONLY.and(Flags::ALL_KEYS);
+const WRITE: Flags = Flags::WRITE;
+const WRITE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
+const WRITE_MORE: Flags = Flags::WRITE.and(Flags::DENYOOM);
+const WRITE_MORE_FAST: Flags = WRITE_MORE.and(Flags::FAST);
+const WRITE_ALL: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
+const ALWAYS: Flags = Flags::LOADING.and(Flags::STALE);
+const ALWAYS_FAST: Flags = ALWAYS.and(Flags::FAST);
+const GREETING: Flags = ALWAYS_FAST.and(Flags::NO_AUTH);
+const OPERATOR: Flags = ALWAYS.and(Flags::ADMIN);
+
+#[rustfmt::skip]
+static TABLE: &[Spec] = &[
+    // Strings.
+    row("set", -3, ONE_KEY, WRITE_MORE, effect(string::set, string::apply_set)),
+    row("get", 2, ONE_KEY, READ_FAST, store(string::get)),
+    row("mget", -2, ALL_ARGS, READ_FAST, store(string::mget)),
+    row("mset", -3, EVERY_SECOND, WRITE_MORE, store(string::mset)),
+    row("msetnx", -3, EVERY_SECOND, WRITE_MORE, store(string::msetnx)),
+    row("setnx", 3, ONE_KEY, WRITE_MORE_FAST, store(string::setnx)),
+    row("setex", 4, ONE_KEY, WRITE_MORE, store(string::setex)),
+    row("psetex", 4, ONE_KEY, WRITE_MORE, store(string::psetex)),
+    row("getset", 3, ONE_KEY, WRITE_MORE_FAST, store(string::getset)),
+    row("getdel", 2, ONE_KEY, WRITE_FAST, store(string::getdel)),
+    row("getex", -2, ONE_KEY, WRITE_FAST, store(string::getex)),
+    row("incr", 2, ONE_KEY, WRITE_MORE_FAST, effect(string::incr, string::apply_incr)),
+    row("decr", 2, ONE_KEY, WRITE_MORE_FAST, effect(string::decr, string::apply_decr)),
+    row("incrby", 3, ONE_KEY, WRITE_MORE_FAST, effect(string::incrby, string::apply_incrby)),
+    row("decrby", 3, ONE_KEY, WRITE_MORE_FAST, effect(string::decrby, string::apply_decrby)),
+    row("incrbyfloat", 3, ONE_KEY, WRITE_MORE_FAST, store(string::incrbyfloat)),
+    row("append", 3, ONE_KEY, WRITE_MORE_FAST, effect(string::append, string::apply_append)),
+    row("strlen", 2, ONE_KEY, READ_FAST, store(string::strlen)),
+    row("setrange", 4, ONE_KEY, WRITE_MORE, effect(string::setrange, string::apply_setrange)),
+    row("getrange", 4, ONE_KEY, READ, store(string::getrange)),
+    row("substr", 4, ONE_KEY, READ, store(string::getrange)),
+    // Keys.
+    row("del", -2, ALL_ARGS, WRITE, effect(key::del, key::apply_del)),
+    row("unlink", -2, ALL_ARGS, WRITE_FAST, effect(key::del, key::apply_del)),
+    row("exists", -2, ALL_ARGS, READ_FAST, store(key::exists)),
+    row("touch", -2, ALL_ARGS, READ_FAST, store(key::exists)),
+    row("type", 2, ONE_KEY, READ_FAST, store(key::kind)),
+    row("expire", -3, ONE_KEY, WRITE_FAST, store(key::expire)),
+    row("pexpire", -3, ONE_KEY, WRITE_FAST, store(key::pexpire)),
+    row("expireat", -3, ONE_KEY, WRITE_FAST, store(key::expireat)),
+    row("pexpireat", -3, ONE_KEY, WRITE_FAST, effect(key::pexpireat, key::apply_pexpireat)),
+    row("persist", 2, ONE_KEY, WRITE_FAST, effect(key::persist, key::apply_persist)),
+    row("ttl", 2, ONE_KEY, READ_FAST, store(key::ttl)),
+    row("pttl", 2, ONE_KEY, READ_FAST, store(key::pttl)),
+    row("expiretime", 2, ONE_KEY, READ_FAST, store(key::expiretime)),
+    row("pexpiretime", 2, ONE_KEY, READ_FAST, store(key::pexpiretime)),
+    row("rename", 3, TWO_KEYS, WRITE, store(key::rename)),
+    row("renamenx", 3, TWO_KEYS, WRITE_FAST, store(key::renamenx)),
+    row("randomkey", 1, NO_KEYS, READ_ALL, store(key::randomkey)),
+    row("dbsize", 1, NO_KEYS, READ_ALL.and(Flags::FAST), store(key::dbsize)),
+    row("scan", -2, NO_KEYS, READ_ALL, store(key::scan)),
+    row("keys", 2, NO_KEYS, READ_ALL, store(key::keys)),
+    row("flushall", -1, NO_KEYS, WRITE_ALL, store(key::flush)),
+    row("flushdb", -1, NO_KEYS, WRITE_ALL, store(key::flush)),
+    // Hashes.
+    row("hset", -4, ONE_KEY, WRITE_MORE_FAST, effect(hash::hset, hash::apply_hset)),
+    row("hmset", -4, ONE_KEY, WRITE_MORE_FAST, effect(hash::hmset, hash::apply_hset)),
+    row("hsetnx", 4, ONE_KEY, WRITE_MORE_FAST, store(hash::hsetnx)),
+    row("hget", 3, ONE_KEY, READ_FAST, store(hash::hget)),
+    row("hmget", -3, ONE_KEY, READ_FAST, store(hash::hmget)),
+    row("hgetall", 2, ONE_KEY, READ, store(hash::hgetall)),
+    row("hdel", -3, ONE_KEY, WRITE_FAST, effect(hash::hdel, hash::apply_hdel)),
+    row("hlen", 2, ONE_KEY, READ_FAST, store(hash::hlen)),
+    row("hexists", 3, ONE_KEY, READ_FAST, store(hash::hexists)),
+    row("hkeys", 2, ONE_KEY, READ, store(hash::hkeys)),
+    row("hvals", 2, ONE_KEY, READ, store(hash::hvals)),
+    row("hstrlen", 3, ONE_KEY, READ_FAST, store(hash::hstrlen)),
+    row("hincrby", 4, ONE_KEY, WRITE_MORE_FAST, effect(hash::hincrby, hash::apply_hincrby)),
+    row("hincrbyfloat", 4, ONE_KEY, WRITE_MORE_FAST, store(hash::hincrbyfloat)),
+    // Lists.
+    row("lpush", -3, ONE_KEY, WRITE_MORE_FAST, effect(list::lpush, list::apply_lpush)),
+    row("rpush", -3, ONE_KEY, WRITE_MORE_FAST, effect(list::rpush, list::apply_rpush)),
+    row("lpushx", -3, ONE_KEY, WRITE_MORE_FAST, effect(list::lpushx, list::apply_lpushx)),
+    row("rpushx", -3, ONE_KEY, WRITE_MORE_FAST, effect(list::rpushx, list::apply_rpushx)),
+    row("lpop", -2, ONE_KEY, WRITE_FAST, effect(list::lpop, list::apply_lpop)),
+    row("rpop", -2, ONE_KEY, WRITE_FAST, effect(list::rpop, list::apply_rpop)),
+    row("llen", 2, ONE_KEY, READ_FAST, store(list::llen)),
+    row("lindex", 3, ONE_KEY, READ, store(list::lindex)),
+    row("lrange", 4, ONE_KEY, READ, store(list::lrange)),
+    row("lset", 4, ONE_KEY, WRITE_MORE, effect(list::lset, list::apply_lset)),
+    row("lrem", 4, ONE_KEY, WRITE, effect(list::lrem, list::apply_lrem)),
+    row("ltrim", 4, ONE_KEY, WRITE, effect(list::ltrim, list::apply_ltrim)),
+    row("linsert", 5, ONE_KEY, WRITE_MORE, effect(list::linsert, list::apply_linsert)),
+    // Sets.
+    row("sadd", -3, ONE_KEY, WRITE_MORE_FAST, effect(set::sadd, set::apply_sadd)),
+    row("srem", -3, ONE_KEY, WRITE_FAST, effect(set::srem, set::apply_srem)),
+    row("smembers", 2, ONE_KEY, READ, store(set::smembers)),
+    row("sismember", 3, ONE_KEY, READ_FAST, store(set::sismember)),
+    row("smismember", -3, ONE_KEY, READ_FAST, store(set::smismember)),
+    row("scard", 2, ONE_KEY, READ_FAST, store(set::scard)),
+    row("spop", -2, ONE_KEY, WRITE_FAST, store(set::spop)),
+    row("srandmember", -2, ONE_KEY, READ, store(set::srandmember)),
+    // Sorted sets.
+    row("zadd", -4, ONE_KEY, WRITE_MORE_FAST, effect(zset::zadd, zset::apply_zadd)),
+    row("zincrby", 4, ONE_KEY, WRITE_MORE_FAST, store(zset::zincrby)),
+    row("zrem", -3, ONE_KEY, WRITE_FAST, effect(zset::zrem, zset::apply_zrem)),
+    row("zscore", 3, ONE_KEY, READ_FAST, store(zset::zscore)),
+    row("zmscore", -3, ONE_KEY, READ_FAST, store(zset::zmscore)),
+    row("zcard", 2, ONE_KEY, READ_FAST, store(zset::zcard)),
+    row("zrank", -3, ONE_KEY, READ_FAST, store(zset::zrank)),
+    row("zrevrank", -3, ONE_KEY, READ_FAST, store(zset::zrevrank)),
+    row("zcount", 4, ONE_KEY, READ_FAST, store(zset::zcount)),
+    row("zlexcount", 4, ONE_KEY, READ_FAST, store(zset::zlexcount)),
+    row("zrange", -4, ONE_KEY, READ, store(zset::zrange)),
+    row("zrevrange", -4, ONE_KEY, READ, store(zset::zrevrange)),
+    row("zrangebyscore", -4, ONE_KEY, READ, store(zset::zrangebyscore)),
+    row("zrevrangebyscore", -4, ONE_KEY, READ, store(zset::zrevrangebyscore)),
+    row("zrangebylex", -4, ONE_KEY, READ, store(zset::zrangebylex)),
+    row("zrevrangebylex", -4, ONE_KEY, READ, store(zset::zrevrangebylex)),
+    row("zpopmin", -2, ONE_KEY, WRITE_FAST, store(zset::zpopmin)),
+    row("zpopmax", -2, ONE_KEY, WRITE_FAST, store(zset::zpopmax)),
+    row("zremrangebyrank", 4, ONE_KEY, WRITE, effect(zset::zremrangebyrank, zset::apply_zremrangebyrank)),
+    row("zremrangebyscore", 4, ONE_KEY, WRITE, effect(zset::zremrangebyscore, zset::apply_zremrangebyscore)),
+    row("zremrangebylex", 4, ONE_KEY, WRITE, effect(zset::zremrangebylex, zset::apply_zremrangebylex)),
+    // The connection, the node.
+    row("ping", -1, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("echo", 2, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("hello", -1, NO_KEYS, GREETING, SERVER),
+    row("auth", -2, NO_KEYS, GREETING, SERVER),
+    row("quit", -1, NO_KEYS, GREETING, SERVER),
+    row("reset", 1, NO_KEYS, GREETING, SERVER),
+    row("select", 2, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("client", -2, NO_KEYS, ALWAYS, SERVER),
+    row("command", -1, NO_KEYS, ALWAYS, SERVER),
+    row("config", -2, NO_KEYS, OPERATOR, SERVER),
+    row("debug", -2, NO_KEYS, OPERATOR, SERVER),
+    row("info", -1, NO_KEYS, ALWAYS, SERVER),
+    row("lastsave", 1, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("replicaof", 3, NO_KEYS, OPERATOR, SERVER),
+    row("slaveof", 3, NO_KEYS, OPERATOR, SERVER),
+    row("role", 1, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("shutdown", -1, NO_KEYS, OPERATOR, SERVER),
+    row("time", 1, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("wait", 3, NO_KEYS, NONE.and(Flags::BLOCKING), SERVER),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_found_in_every_case_and_nothing_else_is() {
+        for spec in all() {
+            assert_eq!(find(spec.name.as_bytes()).unwrap().name, spec.name);
+            assert_eq!(find(spec.name.to_ascii_uppercase().as_bytes()).unwrap().name, spec.name);
+            assert_eq!(all().iter().filter(|other| other.name == spec.name).count(), 1, "{} stands once", spec.name);
+            assert!(!(spec.flags.has(Flags::WRITE) && spec.flags.has(Flags::READONLY)), "{}", spec.name);
+        }
+        for stranger in [b"".as_slice(), b"s", b"sett", b"\x13ET", b"xadd", &[b'a'; 1_000]] {
+            assert!(find(stranger).is_none(), "{}", stranger.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn most_commands_are_found_at_the_first_look() {
+        let at_home = all().iter().enumerate().filter(|(row, spec)| INDEX[bucket(spec.name.as_bytes())] == *row as u8);
+        assert!(at_home.count() * 10 >= TABLE.len() * 8);
+    }
+
+    #[test]
+    fn keys_are_where_redis_says() {
+        let keys = |name: &str, args| find(name.as_bytes()).unwrap().keys(args).collect::<Vec<_>>();
+        assert_eq!(keys("get", 2), [1]);
+        assert_eq!(keys("set", 5), [1]);
+        assert_eq!(keys("mset", 5), [1, 3]);
+        assert_eq!(keys("del", 4), [1, 2, 3]);
+        assert_eq!(keys("rename", 3), [1, 2]);
+        assert_eq!(keys("ping", 2), [0usize; 0]);
+        assert_eq!(keys("del", 1), [0usize; 0], "too few arguments name no key");
+    }
+}

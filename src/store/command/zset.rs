@@ -1,0 +1,638 @@
+//! Commands on sorted sets. Every range — by rank, by score, by member, from either side — becomes a range of ranks first.
+
+use super::aggregate::{Missing, read, write};
+use super::number;
+use super::refusal::{NOT_A_FLOAT, NOT_AN_INTEGER, NOT_POSITIVE, Refusal, SYNTAX};
+use super::string::{clamp, integer};
+use super::{Context, Misfit, NOTHING, Outcome};
+use crate::resp::{Protocol, Reply, double};
+use crate::snapshot::Located;
+use crate::store::value::Zset;
+use crate::store::value::zset::Inserted;
+use crate::store::{KeyspaceStore, Place};
+use crate::wire::{Argv, Command, Effects};
+
+fn float(text: &[u8]) -> Result<f64, Refusal> {
+    number::float(text).ok_or(NOT_A_FLOAT)
+}
+
+fn score_text(score: f64) -> Vec<u8> {
+    let mut text = Vec::with_capacity(24);
+    double::write(score, &mut text);
+    text
+}
+
+// ── ranges ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// One end of a range.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Bound<T> {
+    Below,
+    At(T),
+    Beyond(T),
+    Above,
+}
+
+/// What range is meant.
+#[derive(Clone, Copy, Debug)]
+enum Span<'a> {
+    /// Indexes, both inclusive, negative ones from the back.
+    Rank(i64, i64),
+    /// From the lower to the upper score.
+    Score(Bound<f64>, Bound<f64>),
+    /// From the lower to the upper member, among equal scores.
+    Lex(Bound<&'a [u8]>, Bound<&'a [u8]>),
+}
+
+impl<'a> Span<'a> {
+    fn rank(first: &[u8], end: &[u8]) -> Result<Span<'a>, Refusal> {
+        Ok(Span::Rank(integer(first)?, integer(end)?))
+    }
+
+    fn score(lower: &[u8], upper: &[u8]) -> Result<Span<'a>, Refusal> {
+        let bound = |text: &[u8]| match text {
+            [b'(', rest @ ..] => number::float(rest).map(Bound::Beyond),
+            text => number::float(text).map(Bound::At),
+        };
+        let not_a_float = Refusal::Text("ERR min or max is not a float");
+        match (bound(lower), bound(upper)) {
+            (Some(lower), Some(upper)) => Ok(Span::Score(lower, upper)),
+            _ => Err(not_a_float),
+        }
+    }
+
+    fn lex(lower: &'a [u8], upper: &'a [u8]) -> Result<Span<'a>, Refusal> {
+        let bound = |text: &'a [u8]| match text {
+            b"-" => Ok(Bound::Below),
+            b"+" => Ok(Bound::Above),
+            [b'[', rest @ ..] => Ok(Bound::At(rest)),
+            [b'(', rest @ ..] => Ok(Bound::Beyond(rest)),
+            _ => Err(Refusal::Text("ERR min or max not valid string range item")),
+        };
+        Ok(Span::Lex(bound(lower)?, bound(upper)?))
+    }
+
+    /// The ranks that the range has in `zset`, half-open. With `down`, rank 0 of a range of ranks is the last member.
+    fn ranks(self, zset: &Zset, down: bool) -> (usize, usize) {
+        let len = zset.len();
+        let (first, end) = match self {
+            Span::Rank(start, end) => {
+                let (first, end) = clamp(start, end, len).unwrap_or((0, 0));
+                if down { (len - end, len - first) } else { (first, end) }
+            }
+            Span::Score(lower, upper) => (
+                zset.partition_point(|_, score| is_before(lower, score)),
+                zset.partition_point(|_, score| !is_behind(upper, score)),
+            ),
+            Span::Lex(lower, upper) => (
+                zset.partition_point(|member, _| is_before(lower, member)),
+                zset.partition_point(|member, _| !is_behind(upper, member)),
+            ),
+        };
+        (first, end.max(first))
+    }
+}
+
+/// Whether `value` is before a range that begins at `lower`.
+fn is_before<T: PartialOrd>(lower: Bound<T>, value: T) -> bool {
+    match lower {
+        Bound::Below => false,
+        Bound::At(bound) => value < bound,
+        Bound::Beyond(bound) => value <= bound,
+        Bound::Above => true,
+    }
+}
+
+/// Whether `value` is behind a range that ends at `upper`.
+fn is_behind<T: PartialOrd>(upper: Bound<T>, value: T) -> bool {
+    match upper {
+        Bound::Below => true,
+        Bound::At(bound) => value > bound,
+        Bound::Beyond(bound) => value >= bound,
+        Bound::Above => false,
+    }
+}
+
+/// A range as it is answered.
+#[derive(Clone, Copy, Debug)]
+struct Query<'a> {
+    span: Span<'a>,
+    down: bool,
+    with_scores: bool,
+    /// Members to pass over, members to show; a negative number of them is all.
+    limit: Option<(i64, i64)>,
+}
+
+impl<'a> Query<'a> {
+    fn of(span: Span<'a>, down: bool) -> Query<'a> {
+        Query { span, down, with_scores: false, limit: None }
+    }
+
+    fn answer(self, context: &Context<'_>, at: Located, key: &[u8], reply: &mut Reply<'_>) -> Outcome {
+        let Some(zset) = read::<Zset>(context, at, key)? else {
+            reply.array(0);
+            return NOTHING;
+        };
+        let (mut first, mut end) = self.span.ranks(zset, self.down);
+        if let Some((skip, count)) = self.limit {
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(end - first);
+            let count = usize::try_from(count).unwrap_or(usize::MAX).min(end - first - skip);
+            (first, end) = match self.down {
+                false => (first + skip, first + skip + count),
+                true => (end - skip - count, end - skip),
+            };
+        }
+        let is_flat = reply.protocol() == Protocol::Resp2;
+        reply.array((end - first) * if self.with_scores && is_flat { 2 } else { 1 });
+        let mut show = |(member, score): (&[u8], f64)| {
+            if self.with_scores {
+                if !is_flat {
+                    reply.array(2);
+                }
+                reply.bulk(member);
+                reply.double(score);
+            } else {
+                reply.bulk(member);
+            }
+        };
+        match self.down {
+            false => zset.range(first, end).for_each(&mut show),
+            true => zset.range_down(first, end).for_each(&mut show),
+        }
+        NOTHING
+    }
+
+    /// Reads `[WITHSCORES] [LIMIT offset count]` from argument 4 on.
+    fn options(mut self, argv: Argv<'_>, takes_scores: bool, takes_limit: bool) -> Result<Query<'a>, Refusal> {
+        let mut index = 4;
+        while let Some(option) = argv.get(index) {
+            if takes_scores && option.eq_ignore_ascii_case(b"WITHSCORES") {
+                self.with_scores = true;
+                index += 1;
+            } else if takes_limit && option.eq_ignore_ascii_case(b"LIMIT") && argv.len() > index + 2 {
+                self.limit = Some((integer(argv.arg(index + 1))?, integer(argv.arg(index + 2))?));
+                index += 3;
+            } else {
+                return Err(SYNTAX);
+            }
+        }
+        Ok(self)
+    }
+}
+
+pub(super) fn zrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    #[derive(PartialEq)]
+    enum By {
+        Rank,
+        Score,
+        Lex,
+    }
+    let (mut by, mut down, mut with_scores, mut limit) = (By::Rank, false, false, None);
+    let mut index = 4;
+    while let Some(option) = argv.get(index) {
+        let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+        if is(b"BYSCORE") {
+            by = By::Score;
+        } else if is(b"BYLEX") {
+            by = By::Lex;
+        } else if is(b"REV") {
+            down = true;
+        } else if is(b"WITHSCORES") {
+            with_scores = true;
+        } else if is(b"LIMIT") && argv.len() > index + 2 {
+            limit = Some((integer(argv.arg(index + 1))?, integer(argv.arg(index + 2))?));
+            index += 2;
+        } else {
+            return Err(SYNTAX);
+        }
+        index += 1;
+    }
+    if limit.is_some() && by == By::Rank {
+        return Err(Refusal::Text(
+            "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+        ));
+    }
+    if with_scores && by == By::Lex {
+        return Err(Refusal::Text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
+    }
+    // Downwards, the upper bound comes first.
+    let (lower, upper) = if down { (argv.arg(3), argv.arg(2)) } else { (argv.arg(2), argv.arg(3)) };
+    let span = match by {
+        By::Rank => Span::rank(argv.arg(2), argv.arg(3))?,
+        By::Score => Span::score(lower, upper)?,
+        By::Lex => Span::lex(lower, upper)?,
+    };
+    Query { span, down, with_scores, limit }.answer(context, at[0], argv.arg(1), reply)
+}
+
+pub(super) fn zrevrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let query = Query::of(Span::rank(argv.arg(2), argv.arg(3))?, true);
+    query.options(argv, true, false)?.answer(context, at[0], argv.arg(1), reply)
+}
+
+pub(super) fn zrangebyscore(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let query = Query::of(Span::score(argv.arg(2), argv.arg(3))?, false);
+    query.options(argv, true, true)?.answer(context, at[0], argv.arg(1), reply)
+}
+
+pub(super) fn zrevrangebyscore(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let query = Query::of(Span::score(argv.arg(3), argv.arg(2))?, true);
+    query.options(argv, true, true)?.answer(context, at[0], argv.arg(1), reply)
+}
+
+pub(super) fn zrangebylex(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let query = Query::of(Span::lex(argv.arg(2), argv.arg(3))?, false);
+    query.options(argv, false, true)?.answer(context, at[0], argv.arg(1), reply)
+}
+
+pub(super) fn zrevrangebylex(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let query = Query::of(Span::lex(argv.arg(3), argv.arg(2))?, true);
+    query.options(argv, false, true)?.answer(context, at[0], argv.arg(1), reply)
+}
+
+// ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+pub(super) fn zcard(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.count(read::<Zset>(context, at[0], argv.arg(1))?.map_or(0, Zset::len));
+    NOTHING
+}
+
+pub(super) fn zscore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    double_or_null(read::<Zset>(context, at[0], argv.arg(1))?.and_then(|zset| zset.score(argv.arg(2))), reply);
+    NOTHING
+}
+
+pub(super) fn zmscore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let zset = read::<Zset>(context, at[0], argv.arg(1))?;
+    reply.array(argv.len() - 2);
+    for member in argv.skip(2).iter() {
+        double_or_null(zset.and_then(|zset| zset.score(member)), reply);
+    }
+    NOTHING
+}
+
+fn double_or_null(number: Option<f64>, reply: &mut Reply<'_>) {
+    match number {
+        Some(number) => reply.double(number),
+        None => reply.null(),
+    }
+}
+
+pub(super) fn zrank(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    rank(context, at[0], argv, false, reply)
+}
+
+pub(super) fn zrevrank(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    rank(context, at[0], argv, true, reply)
+}
+
+fn rank(context: &Context<'_>, at: Located, argv: Argv<'_>, down: bool, reply: &mut Reply<'_>) -> Outcome {
+    let with_score = match argv.get(3) {
+        None => false,
+        Some(option) if argv.len() == 4 && option.eq_ignore_ascii_case(b"WITHSCORE") => true,
+        Some(_) => return Err(SYNTAX),
+    };
+    let zset = read::<Zset>(context, at, argv.arg(1))?;
+    let found = zset.and_then(|zset| Some((zset, zset.rank(argv.arg(2))?, zset.score(argv.arg(2))?)));
+    match found {
+        None if with_score => reply.null_array(),
+        None => reply.null(),
+        Some((zset, rank, score)) => {
+            if with_score {
+                reply.array(2);
+            }
+            reply.count(if down { zset.len() - 1 - rank } else { rank });
+            if with_score {
+                reply.double(score);
+            }
+        }
+    }
+    NOTHING
+}
+
+pub(super) fn zcount(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    count(context, at[0], argv, Span::score(argv.arg(2), argv.arg(3))?, reply)
+}
+
+pub(super) fn zlexcount(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    count(context, at[0], argv, Span::lex(argv.arg(2), argv.arg(3))?, reply)
+}
+
+fn count(context: &Context<'_>, at: Located, argv: Argv<'_>, span: Span<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let ranks = read::<Zset>(context, at, argv.arg(1))?.map_or((0, 0), |zset| span.ranks(zset, false));
+    reply.count(ranks.1 - ranks.0);
+    NOTHING
+}
+
+// ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The options of `ZADD`.
+#[derive(Clone, Copy, Default)]
+struct Adding {
+    nx: bool,
+    xx: bool,
+    gt: bool,
+    lt: bool,
+    ch: bool,
+    incr: bool,
+}
+
+/// What one pair of `ZADD` did.
+enum Added {
+    /// An option forbade it.
+    Refused,
+    Done(Inserted, f64),
+}
+
+impl Adding {
+    /// The options from argument 2 on, and the first argument behind them.
+    fn parse(argv: Argv<'_>) -> (Adding, usize) {
+        let mut adding = Adding::default();
+        for index in 2..argv.len() {
+            let option = argv.arg(index);
+            let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+            let flag = match option.len() {
+                2 if is(b"NX") => &mut adding.nx,
+                2 if is(b"XX") => &mut adding.xx,
+                2 if is(b"GT") => &mut adding.gt,
+                2 if is(b"LT") => &mut adding.lt,
+                2 if is(b"CH") => &mut adding.ch,
+                4 if is(b"INCR") => &mut adding.incr,
+                _ => return (adding, index),
+            };
+            *flag = true;
+        }
+        (adding, argv.len())
+    }
+
+    fn check(self) -> Result<(), Refusal> {
+        if self.nx && self.xx {
+            return Err(Refusal::Text("ERR XX and NX options at the same time are not compatible"));
+        }
+        if (self.gt || self.lt) && self.nx || self.gt && self.lt {
+            return Err(Refusal::Text("ERR GT, LT, and/or NX options at the same time are not compatible"));
+        }
+        Ok(())
+    }
+
+    fn add(self, zset: &mut Zset, member: &[u8], score: f64) -> Result<Added, Refusal> {
+        let old = zset.score(member);
+        if old.is_some() && self.nx || old.is_none() && self.xx {
+            return Ok(Added::Refused);
+        }
+        let new = if self.incr { old.unwrap_or(0.0) + score } else { score };
+        if new.is_nan() {
+            return Err(Refusal::Text("ERR resulting score is not a number (NaN)"));
+        }
+        if old.is_some_and(|old| self.gt && new <= old || self.lt && new >= old) {
+            return Ok(Added::Refused);
+        }
+        Ok(Added::Done(zset.insert(member, new), new))
+    }
+}
+
+pub(super) fn zadd(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (adding, first) = Adding::parse(argv);
+    let args = argv.len() - first;
+    if args == 0 || !args.is_multiple_of(2) {
+        return Err(SYNTAX);
+    }
+    adding.check()?;
+    if adding.incr && args > 2 {
+        return Err(Refusal::Text("ERR INCR option supports a single increment-element pair"));
+    }
+    let key = argv.arg(1);
+    // All scores are read before anything changes.
+    let pairs: Vec<(f64, &[u8])> = (first..argv.len())
+        .step_by(2)
+        .map(|index| Ok((float(argv.arg(index))?, argv.arg(index + 1))))
+        .collect::<Result<_, Refusal>>()?;
+    let missing = if adding.xx { Missing::Leave } else { Missing::Create };
+    let mut changed = Vec::new();
+    let (mut added, mut updated, mut last) = (0, 0, None);
+    write(context.store, at[0].into(), key, missing, |zset: &mut Zset| {
+        for (score, member) in pairs {
+            let Added::Done(inserted, score) = adding.add(zset, member, score)? else { continue };
+            last = Some(score);
+            match inserted {
+                Inserted::Added => added += 1,
+                Inserted::Changed => updated += 1,
+                Inserted::Same => continue,
+            }
+            changed.push((score, member));
+        }
+        Ok(())
+    })?
+    .unwrap_or(Ok(()))?;
+    match adding.incr {
+        true => double_or_null(last, reply),
+        false => reply.integer(added + if adding.ch { updated } else { 0 }),
+    }
+    if changed.is_empty() {
+        return NOTHING;
+    }
+    if first == 2 {
+        return Ok(Effects::Verbatim);
+    }
+    Ok(Effects::One(add_effect(key, &changed)))
+}
+
+/// `ZADD` without options.
+fn add_effect(key: &[u8], pairs: &[(f64, &[u8])]) -> Command {
+    let scores: Vec<Vec<u8>> = pairs.iter().map(|(score, _)| score_text(*score)).collect();
+    let mut effect: Vec<&[u8]> = vec![b"ZADD", key];
+    for (score, (_, member)) in scores.iter().zip(pairs) {
+        effect.extend([score.as_slice(), *member]);
+    }
+    Command::new(&effect)
+}
+
+pub(super) fn zincrby(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (key, by, member) = (argv.arg(1), float(argv.arg(2))?, argv.arg(3));
+    let adding = Adding { incr: true, ..Adding::default() };
+    let added =
+        write(context.store, at[0].into(), key, Missing::Create, |zset: &mut Zset| adding.add(zset, member, by))?;
+    match added.transpose()? {
+        Some(Added::Done(inserted, score)) => {
+            reply.double(score);
+            if inserted == Inserted::Same {
+                return NOTHING;
+            }
+            Ok(Effects::One(add_effect(key, &[(score, member)])))
+        }
+        Some(Added::Refused) | None => {
+            reply.null();
+            NOTHING
+        }
+    }
+}
+
+pub(super) fn zrem(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let removed = remove_all(context.store, at[0].into(), argv)?;
+    reply.count(removed);
+    Ok(if removed > 0 { Effects::Verbatim } else { Effects::None })
+}
+
+/// Removes the members from argument 2 on, and returns how many were there.
+fn remove_all(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<usize, Refusal> {
+    let removed = write(store, place, argv.arg(1), Missing::Leave, |zset: &mut Zset| {
+        argv.skip(2).iter().filter(|member| zset.remove(member)).count()
+    })?;
+    Ok(removed.unwrap_or(0))
+}
+
+pub(super) fn zpopmin(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    pop(context, at[0], argv, false, reply)
+}
+
+pub(super) fn zpopmax(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    pop(context, at[0], argv, true, reply)
+}
+
+fn pop(context: &mut Context<'_>, at: Located, argv: Argv<'_>, down: bool, reply: &mut Reply<'_>) -> Outcome {
+    if argv.len() > 3 {
+        return Err(SYNTAX);
+    }
+    let count = match argv.get(2) {
+        None => None,
+        Some(text) => Some(usize::try_from(number::integer(text).ok_or(NOT_AN_INTEGER)?).map_err(|_| NOT_POSITIVE)?),
+    };
+    let key = argv.arg(1);
+    let Some(zset) = read::<Zset>(context, at, key)? else {
+        reply.array(0);
+        return NOTHING;
+    };
+    let len = zset.len();
+    let popped = count.unwrap_or(1).min(len);
+    let own = |(member, score): (&[u8], f64)| (Box::<[u8]>::from(member), score);
+    let members: Vec<(Box<[u8]>, f64)> = match down {
+        false => zset.range(0, popped).map(own).collect(),
+        true => zset.range_down(len - popped, len).map(own).collect(),
+    };
+    let is_nested = count.is_some() && reply.protocol() == Protocol::Resp3;
+    reply.array(if is_nested { popped } else { popped * 2 });
+    for (member, score) in &members {
+        if is_nested {
+            reply.array(2);
+        }
+        reply.bulk(member);
+        reply.double(*score);
+    }
+    if popped == 0 {
+        return NOTHING;
+    }
+    let mut effect: Vec<&[u8]> = vec![b"ZREM", key];
+    effect.extend(members.iter().map(|(member, _)| &**member));
+    write(context.store, at.into(), key, Missing::Leave, |zset: &mut Zset| {
+        members.iter().for_each(|(member, _)| {
+            zset.remove(member);
+        });
+    })?;
+    Ok(Effects::One(Command::new(&effect)))
+}
+
+fn remove_range(store: &mut KeyspaceStore, place: Place, key: &[u8], span: Span<'_>) -> Result<usize, Refusal> {
+    let removed = write(store, place, key, Missing::Leave, |zset: &mut Zset| {
+        let (first, end) = span.ranks(zset, false);
+        let members: Vec<Box<[u8]>> = zset.range(first, end).map(|(member, _)| Box::from(member)).collect();
+        members.iter().for_each(|member| {
+            zset.remove(member);
+        });
+        members.len()
+    })?;
+    Ok(removed.unwrap_or(0))
+}
+
+fn remove_and_reply(
+    context: &mut Context<'_>,
+    at: Located,
+    argv: Argv<'_>,
+    span: Span<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let removed = remove_range(context.store, at.into(), argv.arg(1), span)?;
+    reply.count(removed);
+    Ok(if removed > 0 { Effects::Verbatim } else { Effects::None })
+}
+
+pub(super) fn zremrangebyrank(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    remove_and_reply(context, at[0], argv, Span::rank(argv.arg(2), argv.arg(3))?, reply)
+}
+
+pub(super) fn zremrangebyscore(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    remove_and_reply(context, at[0], argv, Span::score(argv.arg(2), argv.arg(3))?, reply)
+}
+
+pub(super) fn zremrangebylex(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    remove_and_reply(context, at[0], argv, Span::lex(argv.arg(2), argv.arg(3))?, reply)
+}
+
+// ── effects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+pub(super) fn apply_zadd(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    let pairs = || (2..argv.len()).step_by(2);
+    if !argv.len().is_multiple_of(2) || pairs().any(|index| number::float(argv.arg(index)).is_none()) {
+        return Err(Misfit::Form);
+    }
+    write(store, place, argv.arg(1), Missing::Create, |zset: &mut Zset| {
+        for index in pairs() {
+            if let Some(score) = number::float(argv.arg(index)) {
+                zset.insert(argv.arg(index + 1), score);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+pub(super) fn apply_zrem(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    remove_all(store, place, argv)?;
+    Ok(())
+}
+
+pub(super) fn apply_zremrangebyrank(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    let span = Span::rank(argv.arg(2), argv.arg(3)).map_err(|_| Misfit::Form)?;
+    remove_range(store, place, argv.arg(1), span)?;
+    Ok(())
+}
+
+pub(super) fn apply_zremrangebyscore(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    let span = Span::score(argv.arg(2), argv.arg(3)).map_err(|_| Misfit::Form)?;
+    remove_range(store, place, argv.arg(1), span)?;
+    Ok(())
+}
+
+pub(super) fn apply_zremrangebylex(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
+    let span = Span::lex(argv.arg(2), argv.arg(3)).map_err(|_| Misfit::Form)?;
+    remove_range(store, place, argv.arg(1), span)?;
+    Ok(())
+}
