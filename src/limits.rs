@@ -82,3 +82,34 @@ pub const RECV_BYTES_KEPT: usize = 1 << 20;
 
 /// Bytes of one line that a replica sends upstream.
 pub const UPSTREAM_LINE_BYTES_MAX: usize = 256;
+
+/// Items of one direction of the lane between two shards.
+pub const LANE_ITEMS_MAX: usize = 256;
+
+/// Period of the ticker that every executor runs, in milliseconds. It also bounds how long an executor that parked by
+/// mistake stays parked.
+pub const TICK_MS: u64 = 10;
+
+/// Time that a loop may run before it lets the reactor look at sockets, timers and rings, in microseconds.
+pub const TURN_US_MAX: u64 = 100;
+
+/// How often the watchdog looks at every executor, in milliseconds.
+pub const WATCH_MS: u64 = 250;
+
+/// Time without progress after which an executor counts as stalled, in milliseconds.
+pub const STALL_MS: u64 = 1_000;
+
+/// Locked memory that one executor is given, in bytes. Below it io_uring refuses to start.
+pub const EXECUTOR_MEMLOCK_BYTES: u64 = 512 << 10;
+
+/// Buffers that one executor registers for files, in bytes: the least that glommio takes; sockets need none.
+pub const EXECUTOR_IO_BYTES: usize = 64 << 10;
+
+/// Connections that the kernel keeps for a listener until they are accepted.
+pub const LISTEN_BACKLOG: i32 = 1_024;
+
+/// Pause of a listener that found no free descriptor, in milliseconds.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+const _: () =
+    assert!(TICK_MS * 10 <= WATCH_MS && WATCH_MS * 2 <= STALL_MS, "a healthy executor is never found stalled");
