@@ -1,0 +1,76 @@
+//! Descriptors that glommio's types own but show only as numbers.
+#![allow(unsafe_code, reason = "glommio takes and shows raw descriptors; every face here is safe")]
+
+use std::cell::Cell;
+use std::net::Shutdown;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::rc::Rc;
+
+use glommio::net::{TcpListener, TcpStream};
+use socket2::{SockRef, Socket};
+
+/// Hands a listening socket to the executor of this thread.
+pub(super) fn listener(socket: Socket) -> TcpListener {
+    // SAFETY: `into_raw_fd` gives up ownership of an open socket, and the listener takes it.
+    unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) }
+}
+
+/// A stream whose socket others on this thread may end.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    tcp: TcpStream,
+    /// The stream's descriptor until the stream is dropped.
+    fd: Rc<Cell<Option<RawFd>>>,
+}
+
+impl OpenStream {
+    pub(super) fn new(tcp: TcpStream) -> OpenStream {
+        let fd = Rc::new(Cell::new(Some(tcp.as_raw_fd())));
+        OpenStream { tcp, fd }
+    }
+
+    pub(super) fn hangup(&self) -> Hangup {
+        Hangup { fd: Rc::clone(&self.fd) }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.fd.set(None);
+    }
+}
+
+impl Deref for OpenStream {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.tcp
+    }
+}
+
+impl DerefMut for OpenStream {
+    fn deref_mut(&mut self) -> &mut TcpStream {
+        &mut self.tcp
+    }
+}
+
+/// Ends a connection from another task of its shard: reads return 0 and writes fail, so that the connection's own task
+/// comes to its end. Does nothing once the stream is dropped.
+#[derive(Clone, Debug)]
+pub struct Hangup {
+    fd: Rc<Cell<Option<RawFd>>>,
+}
+
+impl Hangup {
+    /// Ends the connection in both directions.
+    pub fn hang_up(&self) {
+        let Some(fd) = self.fd.get() else { return };
+        // SAFETY: the cell holds the number only while `OpenStream` owns the descriptor: its drop empties the cell
+        // before the socket is closed, and both live on one thread. `OpenStream` gives its `TcpStream` to nobody by
+        // value, and nothing closes it underneath.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        // A peer that is gone already makes this fail, and that is what was wanted.
+        let _ = SockRef::from(&fd).shutdown(Shutdown::Both);
+    }
+}

@@ -1,0 +1,170 @@
+//! One TCP connection on its shard: reads into the caller's buffer, writes as much as the socket takes, and ends with
+//! a FIN. No deadline of its own: race a read against [`sleep_until`](super::clock::sleep_until) with `or`.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use glommio::GlommioError;
+use glommio::net::TcpStream;
+
+use super::executor::Shard;
+use super::fd::OpenStream;
+
+pub use super::fd::Hangup;
+
+/// A connection. Lives and dies on one shard.
+#[derive(Debug)]
+pub struct Stream {
+    open: OpenStream,
+}
+
+/// Why a connection could not be made: the address as it was asked for, and the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot connect to {host}:{port}: {cause}")]
+pub struct ConnectError {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What went wrong: for a host with several addresses, with the last of them.
+    pub cause: io::Error,
+}
+
+impl Stream {
+    /// Connects to the first address of `host` that answers, each within `timeout`. A name is resolved beside the shard.
+    ///
+    /// # Errors
+    /// If the name does not resolve or no address answers.
+    pub async fn connect(shard: &Shard, host: &str, port: u16, timeout: Duration) -> Result<Stream, ConnectError> {
+        let failed = |cause| ConnectError { host: host.to_owned(), port, cause };
+        let addresses = match host.parse() {
+            Ok(ip) => vec![SocketAddr::new(ip, port)],
+            Err(_) => {
+                let name = host.to_owned();
+                shard.blocking(move || resolve(&name, port)).await.map_err(failed)?
+            }
+        };
+        let mut cause = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            match connect_one(address, timeout).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => cause = error,
+            }
+        }
+        Err(failed(cause))
+    }
+
+    pub(super) fn attach(tcp: TcpStream) -> Stream {
+        // Where it fails the socket is dead, and the first read says so.
+        let _ = tcp.set_nodelay(true);
+        Stream { open: OpenStream::new(tcp) }
+    }
+
+    /// Reads what has come into `buffer`; 0 at the end of the stream. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.open.read(buffer).await
+    }
+
+    /// Writes from the front of `bytes` what the socket takes, and returns how much; 0 only for no bytes. Cancel-safe:
+    /// keep the cursor, and offer the rest again.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.open.write(&bytes[..write_len(bytes.len())]).await
+    }
+
+    /// Writes all of `bytes`. Not cancel-safe: for a link that is ended when this is given up.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.write(bytes).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => bytes = &bytes[written..],
+            }
+        }
+        Ok(())
+    }
+
+    /// A handle with which another task of this shard ends the connection.
+    pub fn hangup(&self) -> Hangup {
+        self.open.hangup()
+    }
+
+    /// Ends the direction of writing: the peer reads to the end, and may still write.
+    pub async fn finish(&mut self) {
+        // A peer that is gone already makes this fail, and that is what was wanted.
+        let _ = self.open.shutdown(Shutdown::Write).await;
+    }
+
+    /// Ends the connection now. Dropping the stream does so only at the next reactor pass.
+    pub async fn close(self) {
+        let _ = self.open.shutdown(Shutdown::Both).await;
+    }
+
+    /// The peer's address; an error once it has gone.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.open.peer_addr().map_err(into_io)
+    }
+
+    /// This side's address.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.open.local_addr().map_err(into_io)
+    }
+}
+
+pub(super) fn into_io(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(error) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// A socket connected to itself is what a dead local port in the ephemeral range answers with now and then.
+async fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+    let tcp = TcpStream::connect_timeout(address, timeout).await.map_err(into_io)?;
+    let stream = Stream::attach(tcp);
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
+}
+
+pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
+/// The kernel sends exactly 64 KiB, and twice that, several times slower over loopback than a little less: its largest
+/// segment there is 65,483 bytes, and what is over waits.
+fn write_len(len: usize) -> usize {
+    const SLOW: usize = 64 << 10;
+    const SPARED: usize = 4 << 10;
+    if len == SLOW || len == 2 * SLOW { len - SPARED } else { len }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_write_has_a_slow_length() {
+        assert_eq!(write_len(65_536), 61_440);
+        assert_eq!(write_len(131_072), 126_976);
+        for len in [0, 1, 61_440, 65_535, 65_537, 126_976, 262_144] {
+            assert_eq!(write_len(len), len);
+        }
+    }
+}
