@@ -1,14 +1,45 @@
 //! The ground that shards stand on: executors, rings between them, sockets, start-up. The only layer that names glommio.
 //!
 //! ```text
-//! startup    before any thread: io_uring, locked memory, descriptors, CPUs
+//! startup    before any thread: io_uring, locked memory, descriptors, CPUs, signals
 //! cpus       which shard runs on which CPU
-//! executor   one thread a shard, its ticker, the watchdog over all of them
+//! executor   one thread a shard with its ticker; watchdog: one thread over all of them; shutdown: the orderly end
 //! ring       one producer, one consumer; lane: requests and replies; mesh: a lane for every pair of shards
 //! listener   accepts connections and hands them to shards; stream: one connection on its shard
-//! turn       how a busy loop lets the others live
+//! turn       how a busy loop lets the others live; clock: the moment that state machines are told
+//! warn       log lines that may repeat
 //! ```
 //!
 //! With the model checker only the ring is compiled, and glommio is not needed.
 
 pub mod ring;
+
+#[cfg(feature = "runtime")]
+mod fd;
+#[cfg(feature = "runtime")]
+mod iouring;
+#[cfg(feature = "runtime")]
+#[macro_use]
+pub mod warn;
+#[cfg(feature = "runtime")]
+pub mod clock;
+#[cfg(feature = "runtime")]
+pub mod cpus;
+#[cfg(feature = "runtime")]
+pub mod executor;
+#[cfg(feature = "runtime")]
+pub mod lane;
+#[cfg(feature = "runtime")]
+pub mod listener;
+#[cfg(feature = "runtime")]
+pub mod mesh;
+#[cfg(feature = "runtime")]
+pub mod shutdown;
+#[cfg(feature = "runtime")]
+pub mod startup;
+#[cfg(feature = "runtime")]
+pub mod stream;
+#[cfg(feature = "runtime")]
+pub mod turn;
+#[cfg(feature = "runtime")]
+pub mod watchdog;
