@@ -113,3 +113,5 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 
 const _: () =
     assert!(TICK_MS * 10 <= WATCH_MS && WATCH_MS * 2 <= STALL_MS, "a healthy executor is never found stalled");
+/// Encoded bytes of a slot up to which its digest is taken at once, at the end of its dump.
+pub const DIGEST_AT_ONCE_BYTES_MAX: usize = 1 << 20;

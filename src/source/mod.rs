@@ -1,4 +1,375 @@
 //! The primary's end: what a shard records, and how it reaches every replica.
+//!
+//! ```text
+//!  record ──▶ backlog ──┬── cursor ── link ──▶ Session ──▶ bytes to replica a
+//!                       ├── cursor ── link ──▶ Session ──▶ bytes to replica b
+//!  store  ──▶ walk ─────┴── dump items, the same bytes for all
+//! ```
+//!
+//! [`Source`] is the shard's; a [`Session`] is one connection's. Neither does I/O nor reads a clock.
 
 pub mod backlog;
+mod link;
 mod segment;
+mod session;
+mod walk;
+
+use bytes::Bytes;
+
+pub use backlog::BelowWindow;
+pub use session::{Session, SessionError, Timeouts};
+
+use crate::handshake::{
+    Claim, Done, Form, Hello, History, Judgement, Lineage, Refusal, RefuseReason, SyncReason, Verdict, Welcome, judge,
+};
+use crate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
+use crate::limits;
+use crate::slot::{AttachError, LinkId, SlotTable};
+use crate::slotset::SlotSet;
+use crate::snapshot::Keyspace;
+use crate::wire::{Argv, Effects, Item, Upstream};
+use backlog::Backlog;
+use link::{Link, Peer};
+use walk::Walk;
+
+/// How a [`Source`] begins.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// The shard.
+    pub shard: ShardId,
+    /// How many shards the node has.
+    pub shards: ShardCount,
+    /// The history that it begins; the same on all shards of the node.
+    pub generation: Generation,
+    /// Whether that history begins without data.
+    pub born_empty: bool,
+    /// What it continues.
+    pub lineage: Lineage,
+    /// Frames of the history before the first one that will be recorded here.
+    pub first: Offset,
+    /// Bytes of the backlog.
+    pub backlog_bytes: usize,
+    /// Milliseconds for which a replica that went away is remembered.
+    pub reconnect_window_ms: u64,
+    /// Where clients find this node, for the answer of the handshake.
+    pub client_port: Option<u16>,
+}
+
+/// The primary's part of one shard: its stream and everyone who reads it.
+#[derive(Debug)]
+pub struct Source {
+    config: SourceConfig,
+    backlog: Backlog,
+    links: Vec<Link>,
+    walk: Walk,
+    slots: SlotTable,
+    counters: Counters,
+}
+
+/// What a source has done so far, for `INFO`.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Handshakes that ended in a sync, by the reason's place in [`SyncReason::ALL`].
+    pub sync_full: [u64; SyncReason::ALL.len()],
+    /// Handshakes that went on in the window with something to go on from.
+    pub sync_partial_ok: u64,
+    /// Handshakes that named a position and could not go on from it.
+    pub sync_partial_err: u64,
+    /// Handshakes that were refused.
+    pub refused: u64,
+}
+
+/// A replica that was let in.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its link.
+    pub link: LinkId,
+    /// The link of the same replica that it replaces: that connection is to be closed.
+    pub replaces: Option<LinkId>,
+    /// What it is told.
+    pub welcome: Welcome,
+}
+
+/// Why a link cannot go on. It is closed; the shard is unharmed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LinkError {
+    /// It fell out of the window: the replica will dial again and sync.
+    #[error(transparent)]
+    BelowWindow(#[from] BelowWindow),
+    /// The link is not known any more: a newer one of the same replica replaced it.
+    #[error("replaced by a newer link of the same replica")]
+    Replaced,
+    /// The replica says that it has what was never recorded.
+    #[error("acknowledges {acked}, and only {head} is recorded")]
+    AckAhead {
+        /// What it says.
+        acked: Offset,
+        /// What there is.
+        head: Offset,
+    },
+    /// The replica wants a slot that this stream does not have.
+    #[error("needs slot {0}, which is another shard's")]
+    ForeignSlot(HashSlot),
+}
+
+impl Source {
+    /// A source that has recorded nothing.
+    pub fn new(config: SourceConfig) -> Source {
+        Source {
+            backlog: Backlog::new(config.first, config.backlog_bytes),
+            links: Vec::new(),
+            walk: Walk::new(),
+            slots: SlotTable::new(config.reconnect_window_ms),
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// Records what the command `argv` did: the one place where a write gets its offset. Returns how many frames it took.
+    #[inline]
+    pub fn record(&mut self, effects: &Effects, argv: Argv<'_>) -> u64 {
+        self.backlog.record(effects, argv)
+    }
+
+    /// Ends the turn: what it recorded may be sent from now on. `true` if there is a link that has something to send.
+    pub fn end_turn(&mut self) -> bool {
+        self.backlog.close_run();
+        self.links.iter().any(|l| l.cursor.next() < self.backlog.closed())
+    }
+
+    /// The history that this shard records.
+    pub fn history(&self) -> History {
+        History {
+            shard: self.config.shard,
+            shards: self.config.shards,
+            generation: self.config.generation,
+            born_empty: self.config.born_empty,
+            lineage: self.config.lineage.clone(),
+            oldest: self.backlog.oldest(),
+            head: self.backlog.next(),
+        }
+    }
+
+    /// Its generation.
+    pub fn generation(&self) -> Generation {
+        self.config.generation
+    }
+
+    /// The slots that its stream is about.
+    pub fn range(&self) -> SlotRange {
+        self.config.shards.slots_of(self.config.shard)
+    }
+
+    /// The offset that the next frame will take.
+    #[inline]
+    pub fn next(&self) -> Offset {
+        self.backlog.next()
+    }
+
+    /// The window of the latest frames.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// Sets the budget of the backlog, in bytes.
+    pub fn set_backlog_bytes(&mut self, bytes: usize) {
+        self.config.backlog_bytes = bytes;
+        self.backlog.set_budget(bytes);
+    }
+
+    /// The replicas that are remembered.
+    pub fn slots(&self) -> &SlotTable {
+        &self.slots
+    }
+
+    /// Forgets the replicas that have been away for too long.
+    pub fn expire_slots(&mut self, now: Moment) {
+        self.slots.expire(now);
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Slots dumped so far, once for all links that took them.
+    pub fn slots_dumped(&self) -> u64 {
+        self.walk.slots_dumped
+    }
+
+    /// How far a link is behind, in encoded bytes of the backlog and in dump bytes that wait for it.
+    pub fn bytes_behind(&self, link: LinkId) -> Option<(usize, usize)> {
+        let link = self.links.iter().find(|l| l.id == link)?;
+        Some((self.backlog.bytes_behind(link.cursor), link.queued_bytes()))
+    }
+
+    /// Lets a replica in, as [`judge`] says.
+    ///
+    /// # Errors
+    /// What it is to be told if it is refused.
+    pub fn attach(&mut self, hello: &Hello, now: Moment) -> Result<Accepted, Refusal> {
+        self.backlog.close_run();
+        let history = self.history();
+        let judgement = judge(hello, &history);
+        let verdict = Verdict::of(judgement).map_err(|reason| self.refuse(reason))?;
+        let range = self.range();
+        let (next, need) = match judgement {
+            Judgement::Stream { next, .. } => (next, self.still_needed(&hello.claim, range)),
+            Judgement::Sync(_) | Judgement::Refuse(_) => (history.head, SlotSet::full(range)),
+        };
+        // A position in the window that lies inside a group was never claimed by us: groups are taken whole.
+        let cursor = self.backlog.seek(next).map_err(|_| self.refuse(RefuseReason::NeedsSync(SyncReason::TooOld)))?;
+        let attached = self.slots.attach(hello, next, now).map_err(|error| match error {
+            AttachError::OlderDial { .. } => self.refuse(RefuseReason::OlderDial),
+            AttachError::Full => self.refuse(RefuseReason::TooManyReplicas),
+        })?;
+        if let Some(old) = attached.replaces {
+            self.forget(old);
+        }
+        let peer = match &hello.form {
+            Form::Ours(options) if options.flags.items => Peer::Items,
+            Form::Ours(_) | Form::Generation => Peer::Pings,
+            Form::Offset => Peer::Frames,
+        };
+        let mut link = Link::new(attached.link, peer, cursor, need);
+        match verdict {
+            Verdict::Sync(reason) => {
+                if let Some(index) = SyncReason::ALL.iter().position(|r| *r == reason) {
+                    self.counters.sync_full[index] += 1;
+                }
+                if hello.claim != Claim::Empty {
+                    self.counters.sync_partial_err += 1;
+                }
+                let sync = Item::<&[u8]>::Sync { generation: history.generation, at: next, last_tx: 0 };
+                link.push(next, sync.encode());
+            }
+            Verdict::Stream if hello.claim != Claim::Empty => self.counters.sync_partial_ok += 1,
+            Verdict::Stream => {}
+        }
+        self.links.push(link);
+        let welcome = Welcome {
+            generation: history.generation,
+            next,
+            shards: history.shards,
+            born_empty: history.born_empty,
+            lineage: history.lineage,
+            oldest: history.oldest,
+            head: history.head,
+            verdict,
+            crc: false,
+            client_port: self.config.client_port,
+        };
+        Ok(Accepted { link: attached.link, replaces: attached.replaces, welcome })
+    }
+
+    /// The link is gone; the replica is remembered for the reconnect window.
+    pub fn detach(&mut self, link: LinkId, now: Moment) {
+        self.forget(link);
+        self.slots.detach(link, now);
+    }
+
+    /// Takes what a replica said. `true` if an acknowledgement moved: whoever waits for one may look again.
+    ///
+    /// # Errors
+    /// If it says what cannot be.
+    pub fn handle_upstream(&mut self, id: LinkId, said: Upstream, now: Moment) -> Result<bool, LinkError> {
+        let range = self.range();
+        let link = self.links.iter_mut().find(|l| l.id == id).ok_or(LinkError::Replaced)?;
+        match said {
+            Upstream::Ack(acked) | Upstream::Synced { at: acked, .. } if acked > self.backlog.next() => {
+                Err(LinkError::AckAhead { acked, head: self.backlog.next() })
+            }
+            Upstream::Ack(acked) => Ok(self.slots.acked(id, acked, now)),
+            Upstream::Synced { generation, at } => {
+                // A word about another history, or from before a slot that is needed again, is not about this link.
+                let counts = generation == self.config.generation && link.need.is_empty();
+                if counts {
+                    self.slots.synced(id, at);
+                }
+                Ok(counts)
+            }
+            Upstream::Need(slot) if !range.contains(slot) => Err(LinkError::ForeignSlot(slot)),
+            Upstream::Need(slot) => {
+                link.need.insert(slot);
+                link.owes_end = true;
+                Ok(false)
+            }
+        }
+    }
+
+    /// The next bytes for a link, as the merge rule has it: a dump never overtakes a frame, and no frame overtakes a dump of
+    /// an earlier position. `None`: it has everything.
+    ///
+    /// # Errors
+    /// If the link cannot go on.
+    pub fn poll_transmit<K: Keyspace>(&mut self, id: LinkId, keyspace: &K) -> Result<Option<Bytes>, LinkError> {
+        let index = self.links.iter().position(|l| l.id == id).ok_or(LinkError::Replaced)?;
+        loop {
+            let link = &mut self.links[index];
+            let until = link.front().unwrap_or(Offset::MAX).min(self.backlog.closed());
+            if link.cursor.next() < until {
+                let bytes = self.backlog.read(&mut link.cursor, until, limits::SEND_BYTES_TARGET)?;
+                self.slots.sent(id, link.cursor.next());
+                let strip = link.peer != Peer::Items && self.backlog.has_groups();
+                return Ok(Some(if strip { backlog::without_group_lines(bytes) } else { bytes }));
+            }
+            if let Some(bytes) = link.pop() {
+                return Ok(Some(bytes));
+            }
+            if link.need.is_empty() {
+                return Ok(None);
+            }
+            self.walk.step(&mut self.links, index, &mut self.backlog, keyspace);
+        }
+    }
+
+    /// The heartbeat of a link, or `None` where the peer knows none.
+    pub fn heartbeat(&self, id: LinkId) -> Option<Bytes> {
+        let link = self.links.iter().find(|l| l.id == id)?;
+        let ping = Item::<&[u8]>::Ping { generation: self.config.generation, next: self.backlog.closed() };
+        (link.peer != Peer::Frames).then(|| ping.encode())
+    }
+
+    /// Asks every replica of ours to acknowledge at once.
+    pub fn get_acks(&mut self) {
+        self.backlog.close_run();
+        let at = self.backlog.closed();
+        for link in self.links.iter_mut().filter(|l| l.peer == Peer::Items) {
+            link.push(at, Item::<&[u8]>::GetAck.encode());
+        }
+    }
+
+    /// Links that are open, in the order in which they came.
+    pub fn links(&self) -> impl Iterator<Item = LinkId> + '_ {
+        self.links.iter().map(|l| l.id)
+    }
+
+    /// Whether a link still needs slots.
+    pub fn is_syncing(&self, link: LinkId) -> bool {
+        self.links.iter().any(|l| l.id == link && (l.owes_end || !l.need.is_empty()))
+    }
+
+    fn still_needed(&self, claim: &Claim, range: SlotRange) -> SlotSet {
+        match claim {
+            Claim::At { done: Done::These(done), .. } => {
+                let mut need = SlotSet::full(range);
+                need.subtract(done);
+                need
+            }
+            Claim::At { done: Done::All, .. } | Claim::Empty | Claim::Bare(_) => SlotSet::empty(),
+        }
+    }
+
+    fn forget(&mut self, link: LinkId) {
+        self.links.retain(|l| l.id != link);
+        self.walk.forget(link);
+    }
+
+    fn refuse(&mut self, reason: RefuseReason) -> Refusal {
+        self.counters.refused += 1;
+        if matches!(reason, RefuseReason::NeedsSync(_)) {
+            self.counters.sync_partial_err += 1;
+        }
+        Refusal::new(reason)
+    }
+}

@@ -1,0 +1,261 @@
+//! The primary's end of one connection: bytes in, bytes out.
+//!
+//! ```text
+//! Greeting ── REPLICATE … ──▶ Streaming(link) ── error, silence ──▶ (closed by the host)
+//!     │                            ▲ acks, SYNCED, NEED in; frames, items, heartbeats out
+//!     └── anything else ──▶ Closing: one error line, then the end
+//! ```
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+use super::{LinkError, Source};
+use crate::handshake::{
+    Answer, Form, Hello, Refusal, RefuseReason, Request, RequestError, SyncReason, Verdict, decode_request,
+};
+use crate::id::{Moment, Offset};
+use crate::slot::LinkId;
+use crate::snapshot::Keyspace;
+use crate::wire::{Upstream, WireError};
+
+/// When a link speaks and when it is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// Milliseconds between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Milliseconds of silence after which the link is closed.
+    pub link_timeout_ms: u64,
+}
+
+/// The primary's end of one connection.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    /// Bytes received and not understood yet; bounded by what a handshake, then a line may have.
+    inbox: Vec<u8>,
+    /// What is to be sent before anything of the stream.
+    outbox: VecDeque<Bytes>,
+    timeouts: Timeouts,
+    heard: Moment,
+    heartbeat_due: Moment,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// The peer has not said what it wants.
+    Greeting,
+    /// It reads the stream.
+    Streaming { link: LinkId, speaks: bool },
+    /// It was refused: what is in the outbox is still sent.
+    Closing(Refusal),
+}
+
+/// What happened in a session that its host may want to know.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A replica was let in.
+    Attached {
+        /// Who.
+        hello: Box<Hello>,
+        /// Whether it goes on or syncs.
+        verdict: Verdict,
+        /// A link of the same replica whose connection is to be closed.
+        replaces: Option<LinkId>,
+    },
+    /// An acknowledgement moved.
+    Acked,
+}
+
+/// Why a connection ends.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The replica was refused.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// The handshake is malformed, and of a form that gets no answer.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The replica broke the protocol.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The link cannot go on.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Nothing was heard for too long.
+    #[error("silent for {0} ms")]
+    Silent(u64),
+}
+
+impl Session {
+    /// A session of a connection that was just accepted.
+    pub fn new(timeouts: Timeouts, now: Moment) -> Session {
+        Session {
+            state: State::Greeting,
+            inbox: Vec::new(),
+            outbox: VecDeque::new(),
+            timeouts,
+            heard: now,
+            heartbeat_due: now.plus_ms(timeouts.heartbeat_ms),
+        }
+    }
+
+    /// Takes bytes that were received, and tells what they did.
+    ///
+    /// # Errors
+    /// If the connection is to be closed. What [`poll_transmit`](Self::poll_transmit) still gives is worth sending first.
+    pub fn handle_input(
+        &mut self,
+        source: &mut Source,
+        bytes: &[u8],
+        now: Moment,
+        mut on_event: impl FnMut(Event),
+    ) -> Result<(), SessionError> {
+        self.heard = now;
+        self.inbox.extend_from_slice(bytes);
+        let mut taken = 0;
+        let result = loop {
+            let rest = &self.inbox[taken..];
+            match &self.state {
+                State::Closing(_) => break Ok(()),
+                State::Greeting => match decode_request(rest) {
+                    Ok(None) => break Ok(()),
+                    Ok(Some((request, used))) => {
+                        taken += used;
+                        match self.greet(source, request, now) {
+                            Ok(event) => on_event(event),
+                            Err(error) => break Err(error),
+                        }
+                    }
+                    Err(error) => break Err(self.malformed(error)),
+                },
+                State::Streaming { link, .. } => match Upstream::decode(rest) {
+                    Ok(None) => break Ok(()),
+                    Ok(Some((said, used))) => {
+                        taken += used;
+                        match said.map_or(Ok(false), |said| source.handle_upstream(*link, said, now)) {
+                            Ok(true) => on_event(Event::Acked),
+                            Ok(false) => {}
+                            Err(error) => break Err(error.into()),
+                        }
+                    }
+                    Err(error) => break Err(error.into()),
+                },
+            }
+        };
+        self.inbox.drain(..taken);
+        result
+    }
+
+    /// The next bytes to send, or `None` until something happens.
+    ///
+    /// # Errors
+    /// If the connection is to be closed.
+    pub fn poll_transmit<K: Keyspace>(
+        &mut self,
+        source: &mut Source,
+        keyspace: &K,
+        now: Moment,
+    ) -> Result<Option<Bytes>, SessionError> {
+        if let Some(bytes) = self.outbox.pop_front() {
+            return Ok(Some(bytes));
+        }
+        match &self.state {
+            State::Greeting => Ok(None),
+            State::Closing(refusal) => Err(SessionError::Refused(refusal.clone())),
+            State::Streaming { link, .. } => {
+                if now >= self.heartbeat_due {
+                    self.heartbeat_due = now.plus_ms(self.timeouts.heartbeat_ms);
+                    if let Some(ping) = source.heartbeat(*link) {
+                        return Ok(Some(ping));
+                    }
+                }
+                Ok(source.poll_transmit(*link, keyspace)?)
+            }
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) if nothing happens before.
+    pub fn poll_timeout(&self) -> Moment {
+        match self.state {
+            State::Streaming { .. } => self.heartbeat_due.min(self.silence_ends()),
+            State::Greeting | State::Closing(_) => self.silence_ends(),
+        }
+    }
+
+    /// Looks at the clock.
+    ///
+    /// # Errors
+    /// If the peer has been silent for too long.
+    pub fn handle_timeout(&mut self, now: Moment) -> Result<(), SessionError> {
+        // A peer of the oldest form never says anything: only the network tells whether it is there.
+        let speaks = !matches!(self.state, State::Streaming { speaks: false, .. });
+        if speaks && now >= self.silence_ends() {
+            return Err(SessionError::Silent(self.timeouts.link_timeout_ms));
+        }
+        Ok(())
+    }
+
+    /// The link, once there is one.
+    pub fn link(&self) -> Option<LinkId> {
+        match self.state {
+            State::Streaming { link, .. } => Some(link),
+            State::Greeting | State::Closing(_) => None,
+        }
+    }
+
+    fn silence_ends(&self) -> Moment {
+        self.heard.plus_ms(self.timeouts.link_timeout_ms)
+    }
+
+    fn greet(&mut self, source: &mut Source, request: Request, now: Moment) -> Result<Event, SessionError> {
+        let hello = match request {
+            Request::Replicate(hello) => hello,
+            Request::Reserved(_) => return Err(self.refuse(Refusal::new(RefuseReason::VerbUnsupported), true)),
+        };
+        let ours = matches!(hello.form, Form::Ours(_));
+        let accepted = source.attach(&hello, now).map_err(|refusal| self.refuse(refusal, ours))?;
+        let asked = match hello.claim {
+            crate::handshake::Claim::Empty => Offset::ZERO,
+            crate::handshake::Claim::Bare(next) | crate::handshake::Claim::At { next, .. } => next,
+        };
+        let answer = match &hello.form {
+            Form::Offset => Answer::Offset(asked),
+            Form::Generation => Answer::Generation { generation: Some(accepted.welcome.generation), next: asked },
+            Form::Ours(_) => Answer::Welcome(Box::new(accepted.welcome.clone())),
+        };
+        self.say(&answer);
+        self.state = State::Streaming { link: accepted.link, speaks: hello.form != Form::Offset };
+        self.heartbeat_due = now.plus_ms(self.timeouts.heartbeat_ms);
+        Ok(Event::Attached { hello, verdict: accepted.welcome.verdict, replaces: accepted.replaces })
+    }
+
+    /// Older peers expect no word with a refusal: the connection is just closed.
+    fn refuse(&mut self, refusal: Refusal, says_so: bool) -> SessionError {
+        if says_so {
+            self.say(&Answer::Refused(refusal.clone()));
+        }
+        self.state = State::Closing(refusal.clone());
+        SessionError::Refused(refusal)
+    }
+
+    fn malformed(&mut self, error: RequestError) -> SessionError {
+        self.refuse(Refusal::malformed(&error), true);
+        SessionError::Request(error)
+    }
+
+    fn say(&mut self, answer: &Answer) {
+        let mut line = Vec::new();
+        answer.encode(&mut line);
+        self.outbox.push_back(Bytes::from(line));
+    }
+}
+
+impl Event {
+    /// The reason for a sync, where there is one.
+    pub fn sync_reason(&self) -> Option<SyncReason> {
+        match self {
+            Event::Attached { verdict: Verdict::Sync(reason), .. } => Some(*reason),
+            Event::Attached { .. } | Event::Acked => None,
+        }
+    }
+}

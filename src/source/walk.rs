@@ -1,0 +1,162 @@
+//! One walk over the hash slots of a shard, for all replicas that need some.
+//!
+//! Whoever is ready to send calls [`Walk::step`], so the fastest link drives. A step encodes the next piece **now**, as of
+//! the head, and hands the same bytes to every member of the slot; a member without room leaves the slot and gets it
+//! another time. A link that joins late needs nothing more than its set of needed slots: the walk wraps around.
+//!
+//! ```text
+//! slots   … done │ packed: +SLOTS │ +SLOTBEGIN piece piece … │ not begun …
+//!                └ ≤ 128 KiB      └ open: members, cursor
+//! ```
+
+use super::backlog::Backlog;
+use super::link::Link;
+use crate::id::{Digest, HASH_SLOTS, HashSlot};
+use crate::limits;
+use crate::slot::LinkId;
+use crate::snapshot::{Copy, DumpCursor, Keyspace};
+use crate::wire::Item;
+use crate::wire::item::{SECTION_HEAD_BYTES, seal_section};
+
+/// The state of a shard's walk.
+#[derive(Debug)]
+pub(super) struct Walk {
+    open: Option<OpenSlot>,
+    /// Where the search for the next slot begins.
+    next: HashSlot,
+    /// Slots dumped so far, in whole or in part, for INFO.
+    pub slots_dumped: u64,
+}
+
+/// A slot that is being dumped in pieces.
+#[derive(Debug)]
+struct OpenSlot {
+    slot: HashSlot,
+    cursor: DumpCursor,
+    /// The links that have its beginning.
+    members: Vec<LinkId>,
+    /// Bytes encoded so far: a slot that is too large to digest at once is proved otherwise.
+    bytes: usize,
+}
+
+impl Walk {
+    pub fn new() -> Walk {
+        Walk { open: None, next: HashSlot::from_crc16(0), slots_dumped: 0 }
+    }
+
+    /// Encodes the next piece and queues it for its members. `caller` is the index of a link that needs a slot.
+    pub fn step<K: Keyspace>(&mut self, links: &mut [Link], caller: usize, backlog: &mut Backlog, keyspace: &K) {
+        // What a dump shows is the end of a run: the open one ends here.
+        backlog.close_run();
+        match self.open.take() {
+            Some(open) => self.go_on(open, links, backlog, keyspace),
+            None => self.begin(links, caller, backlog, keyspace),
+        }
+    }
+
+    /// A link is gone.
+    pub fn forget(&mut self, link: LinkId) {
+        if let Some(open) = &mut self.open {
+            open.members.retain(|member| *member != link);
+            if open.members.is_empty() {
+                self.open = None;
+            }
+        }
+    }
+
+    /// Takes the next slot that the caller needs; small ones that follow it go into the same item.
+    fn begin<K: Keyspace>(&mut self, links: &mut [Link], caller: usize, backlog: &Backlog, keyspace: &K) {
+        let at = backlog.closed();
+        let Some(first) = links[caller].need.first_from(self.next) else { return };
+        let mut payload = Vec::with_capacity(limits::DUMP_SLOTS_BYTES_MAX + limits::DUMP_STEP_BYTES / 4);
+        let mut digest = Digest::default();
+        let mut count = 0;
+        while let Some(slot) = HashSlot::new(first.get() + count)
+            && links[caller].need.contains(slot)
+            && payload.len() < limits::DUMP_SLOTS_BYTES_MAX * 3 / 4
+        {
+            let head = payload.len();
+            if keyspace.slot_len(Copy::Live, slot) > 0 {
+                payload.resize(head + SECTION_HEAD_BYTES, 0);
+                let room = limits::DUMP_SLOTS_BYTES_MAX - payload.len();
+                match keyspace.dump(slot, DumpCursor::START, room, &mut payload) {
+                    None => {
+                        seal_section(slot, head, &mut payload);
+                        digest += keyspace.digest(Copy::Live, slot);
+                    }
+                    Some(cursor) if count == 0 => {
+                        self.open_slot(slot, cursor, &payload[SECTION_HEAD_BYTES..], links, backlog);
+                        return;
+                    }
+                    Some(_) => {
+                        payload.truncate(head);
+                        break;
+                    }
+                }
+            }
+            count += 1;
+        }
+        self.next = HashSlot::from_crc16((first.get() + count) % HASH_SLOTS as u16);
+        self.slots_dumped += u64::from(count);
+        let bytes = Item::Slots { first, count, at, digest: Some(digest), payload }.encode();
+        let packed = || (first.get()..first.get() + count).filter_map(HashSlot::new);
+        for link in links.iter_mut().filter(|l| l.has_room() && packed().any(|slot| l.need.contains(slot))) {
+            link.push(at, bytes.clone());
+            for slot in packed() {
+                link.need.remove(slot);
+            }
+            link.end_if_whole(at);
+        }
+    }
+
+    /// Begins a slot that does not fit one item; `records` are its first piece.
+    fn open_slot(&mut self, slot: HashSlot, cursor: DumpCursor, records: &[u8], links: &mut [Link], backlog: &Backlog) {
+        let at = backlog.closed();
+        let begin = Item::<&[u8]>::SlotBegin { slot, at }.encode();
+        let piece = Item::Piece { slot, at, payload: records }.encode();
+        let mut members = Vec::new();
+        for link in links.iter_mut().filter(|l| l.has_room() && l.need.contains(slot)) {
+            link.push(at, begin.clone());
+            link.push(at, piece.clone());
+            members.push(link.id);
+        }
+        self.open = Some(OpenSlot { slot, cursor, members, bytes: records.len() });
+    }
+
+    /// The next piece of the open slot, and its end if that was the last.
+    fn go_on<K: Keyspace>(&mut self, mut open: OpenSlot, links: &mut [Link], backlog: &Backlog, keyspace: &K) {
+        let at = backlog.closed();
+        let slot = open.slot;
+        let mut payload = Vec::with_capacity(limits::DUMP_STEP_BYTES * 5 / 4);
+        let rest = keyspace.dump(slot, open.cursor, limits::DUMP_STEP_BYTES, &mut payload);
+        open.bytes += payload.len();
+        let piece = Item::Piece { slot, at, payload }.encode();
+        let end = rest.is_none().then(|| {
+            let small = open.bytes <= limits::DIGEST_AT_ONCE_BYTES_MAX;
+            let digest = small.then(|| keyspace.digest(Copy::Live, slot));
+            Item::<&[u8]>::SlotEnd { slot, at, digest }.encode()
+        });
+        open.members.retain(|member| {
+            let Some(link) = links.iter_mut().find(|l| l.id == *member) else { return false };
+            if !link.has_room() {
+                link.push(at, Item::<&[u8]>::SlotDrop { slot }.encode());
+                return false;
+            }
+            link.push(at, piece.clone());
+            if let Some(end) = &end {
+                link.push(at, end.clone());
+                link.need.remove(slot);
+                link.end_if_whole(at);
+            }
+            true
+        });
+        match rest {
+            Some(cursor) if !open.members.is_empty() => self.open = Some(OpenSlot { cursor, ..open }),
+            Some(_) => {}
+            None => {
+                self.slots_dumped += 1;
+                self.next = HashSlot::from_crc16((slot.get() + 1) % HASH_SLOTS as u16);
+            }
+        }
+    }
+}
