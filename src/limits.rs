@@ -115,3 +115,6 @@ const _: () =
     assert!(TICK_MS * 10 <= WATCH_MS && WATCH_MS * 2 <= STALL_MS, "a healthy executor is never found stalled");
 /// Encoded bytes of a slot up to which its digest is taken at once, at the end of its dump.
 pub const DIGEST_AT_ONCE_BYTES_MAX: usize = 1 << 20;
+
+/// Milliseconds between two acknowledgements that nobody asked for.
+pub const ACK_INTERVAL_MS: u64 = 1;

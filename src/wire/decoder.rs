@@ -193,6 +193,21 @@ impl Decoder {
         }
     }
 
+    /// What was received and not handed out, for what comes before the stream: the answer of a handshake.
+    pub fn unread(&mut self) -> &[u8] {
+        self.release();
+        &self.buf[self.start..self.end]
+    }
+
+    /// Passes over the first `len` bytes of [`unread`](Self::unread).
+    ///
+    /// # Panics
+    /// If there are not so many, or a message has been begun.
+    pub fn skip(&mut self, len: usize) {
+        assert!(matches!(self.scan, Scan::Boundary) && len <= self.end - self.start);
+        self.start += len;
+    }
+
     /// Bytes received and not handed out.
     pub fn buffered(&self) -> usize {
         self.end - self.start - self.taken
