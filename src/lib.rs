@@ -15,6 +15,7 @@
 pub mod handshake;
 pub mod id;
 pub mod limits;
+pub mod replica;
 pub mod resp;
 #[cfg(any(feature = "runtime", all(loom, test)))]
 pub mod runtime;

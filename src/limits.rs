@@ -118,3 +118,9 @@ pub const DIGEST_AT_ONCE_BYTES_MAX: usize = 1 << 20;
 
 /// Milliseconds between two acknowledgements that nobody asked for.
 pub const ACK_INTERVAL_MS: u64 = 1;
+
+/// Milliseconds that a dial may take.
+pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
+
+/// Milliseconds of silence after which a blocking client gives its link up.
+pub const CLIENT_LINK_TIMEOUT_MS: u64 = 60_000;

@@ -3,7 +3,7 @@
 //! ```text
 //! +ACK 120␍␊                                                             to 1.18 and 1.19
 //! +ACK 9 120␍␊                                                           to 7.0
-//! +ACK 9 120 n=4 born=data lineage=7:90:4,5:12:4 oldest=100 head=130 judgement=stream crc=0 port=6004␍␊   to ours
+//! +ACK 9 120 shard=2 n=4 born=data lineage=7:90:4,5:12:4 oldest=100 head=130 judgement=stream crc=0 port=6004␍␊   to ours
 //! -ERR needs_sync a sync is needed, …␍␊                                  to ours, then it closes
 //! ```
 //!
@@ -11,7 +11,7 @@
 
 use super::request::number;
 use super::{Fork, Judgement, Lineage, RefuseReason, SyncReason};
-use crate::id::{Generation, Offset, ShardCount};
+use crate::id::{Generation, Offset, ShardCount, ShardId};
 use crate::limits::HANDSHAKE_BYTES_MAX;
 
 /// What a primary answers.
@@ -39,6 +39,8 @@ pub struct Welcome {
     pub generation: Generation,
     /// The offset of the first frame; where a sync comes first, `+SYNC` says it.
     pub next: Offset,
+    /// The shard that answers: the stream's number.
+    pub shard: ShardId,
     /// How many shards the primary has.
     pub shards: ShardCount,
     /// Whether its generation began without data.
@@ -138,7 +140,7 @@ impl Answer {
 
 impl Welcome {
     fn line(&self) -> String {
-        let Welcome { generation, next, shards, oldest, head, .. } = self;
+        let Welcome { generation, next, shard, shards, oldest, head, .. } = self;
         let born = if self.born_empty { "empty" } else { "data" };
         let lineage: Vec<String> = self
             .lineage
@@ -154,7 +156,7 @@ impl Welcome {
         let crc = u8::from(self.crc);
         let port = self.client_port.unwrap_or(0);
         format!(
-            "+ACK {generation} {next} n={shards} born={born} lineage={lineage} oldest={oldest} head={head} \
+            "+ACK {generation} {next} shard={shard} n={shards} born={born} lineage={lineage} oldest={oldest} head={head} \
              judgement={judgement} crc={crc} port={port}"
         )
     }
@@ -216,13 +218,15 @@ fn parse_fields<'a>(
     next: Offset,
     words: impl Iterator<Item = &'a [u8]>,
 ) -> Result<Welcome, AnswerError> {
-    let (mut shards, mut born_empty, mut oldest, mut head, mut verdict) = (None, None, None, None, None);
+    let (mut shard, mut shards, mut born_empty, mut oldest, mut head, mut verdict) =
+        (None, None, None, None, None, None);
     let (mut lineage, mut crc, mut client_port) = (Lineage::none(), false, None);
     for word in words {
         let Some(equals) = memchr::memchr(b'=', word) else { continue };
         let (name, value) = (&word[..equals], &word[equals + 1..]);
         let offset = || number(value).map(Offset::new).filter(|&offset| offset <= Offset::MAX);
         match name {
+            b"shard" => shard = number(value).map(ShardId::new),
             b"n" => shards = number(value).and_then(ShardCount::new),
             b"born" => {
                 born_empty = match value {
@@ -248,6 +252,7 @@ fn parse_fields<'a>(
     let welcome = Welcome {
         generation,
         next,
+        shard: shard.ok_or(AnswerError::Field("shard"))?,
         shards: shards.ok_or(AnswerError::Field("n"))?,
         born_empty: born_empty.ok_or(AnswerError::Field("born"))?,
         lineage,
@@ -257,6 +262,9 @@ fn parse_fields<'a>(
         crc,
         client_port,
     };
+    if welcome.shard.get() >= welcome.shards.get() {
+        return Err(AnswerError::Field("shard"));
+    }
     if welcome.oldest > welcome.head {
         return Err(AnswerError::Field("oldest"));
     }
@@ -321,8 +329,7 @@ mod tests {
         assert_eq!(shown(&Answer::Offset(Offset::new(120))), "+ACK 120\r\n");
         let seven = Answer::Generation { generation: Some(generation(9)), next: Offset::new(120) };
         assert_eq!(shown(&seven), "+ACK 9 120\r\n");
-        let line =
-            "+ACK 9 120 n=4 born=data lineage=7:90:4,5:12:4 oldest=100 head=130 judgement=stream crc=0 port=6004\r\n";
+        let line = "+ACK 9 120 shard=2 n=4 born=data lineage=7:90:4,5:12:4 oldest=100 head=130 judgement=stream crc=0 port=6004\r\n";
         assert_eq!(shown(&Answer::Welcome(Box::new(welcome()))), line);
         let sync = Welcome {
             verdict: Verdict::Sync(SyncReason::TooOld),
@@ -332,7 +339,8 @@ mod tests {
             client_port: None,
             ..welcome()
         };
-        let line = "+ACK 9 120 n=4 born=empty lineage=- oldest=100 head=130 judgement=sync:too_old crc=1 port=0\r\n";
+        let line =
+            "+ACK 9 120 shard=2 n=4 born=empty lineage=- oldest=100 head=130 judgement=sync:too_old crc=1 port=0\r\n";
         assert_eq!(shown(&Answer::Welcome(Box::new(sync))), line);
         let refused = Answer::Refused(Refusal::new(RefuseReason::NotPrimary));
         assert_eq!(shown(&refused), "-ERR not_primary this node is not a primary\r\n");
@@ -370,8 +378,8 @@ mod tests {
             ("+ACK x\r\n", AnswerError::Field("a number")),
             ("+ACK 9 9223372036854775808\r\n", AnswerError::Field("the offset")),
             ("+ACK 0 1 n=1\r\n", AnswerError::Field("generation")),
-            ("+ACK 9 1 n=0 born=data oldest=1 head=2 judgement=stream\r\n", AnswerError::Field("n")),
-            ("+ACK 9 1 n=1 born=data oldest=3 head=2 judgement=stream\r\n", AnswerError::Field("oldest")),
+            ("+ACK 9 1 shard=0 n=0 born=data oldest=1 head=2 judgement=stream\r\n", AnswerError::Field("n")),
+            ("+ACK 9 1 shard=0 n=1 born=data oldest=3 head=2 judgement=stream\r\n", AnswerError::Field("oldest")),
         ];
         for (line, expected) in cases {
             assert_eq!(decode_answer(line.as_bytes()), Err(expected), "{line}");

@@ -96,7 +96,7 @@ pub enum RefuseReason {
 pub fn judge(hello: &Hello, history: &History) -> Judgement {
     debug_assert!(history.oldest <= history.head);
     if let Some(options) = hello.options() {
-        if options.stream.shard != history.shard {
+        if options.stream.is_some_and(|stream| stream.shard != history.shard) {
             return Judgement::Refuse(RefuseReason::WrongStream);
         }
         if options.purpose == Purpose::Gather {
@@ -127,7 +127,7 @@ fn judge_position(
     history: &History,
 ) -> Result<(Offset, bool), SyncReason> {
     // A dump is meant for one placement. Who takes frames only, and does not say the placement, has none.
-    match hello.options().map(|options| options.stream.of) {
+    match hello.options().map(|options| options.stream.and_then(|stream| stream.of)) {
         Some(Some(of)) if of != history.shards => return Err(SyncReason::OtherShardCount),
         Some(None) if hello.takes_items() => return Err(SyncReason::OtherShardCount),
         _ => {}
@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(judge(&asks(at(OWN, 150), ours(Some(2), true)), &history), Refuse(RefuseReason::WrongStream));
         let Form::Ours(options) = ours(Some(2), true) else { unreachable!() };
         let gather = Form::Ours(Options {
-            stream: StreamOf { shard: ShardId::new(0), of: None },
+            stream: Some(StreamOf { shard: ShardId::new(0), of: None }),
             purpose: Purpose::Gather,
             ..options
         });

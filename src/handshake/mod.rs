@@ -7,7 +7,7 @@
 //!   REPLICATE FROM <offset> ID <id>                      ───▶      +ACK <offset>
 //!   REPLICATE FROM <generation> <offset> ID <id>         ───▶      +ACK <generation> <offset>
 //!   REPLICATE FROM <generation> <offset> ID <id>
-//!             VERSION 1 STREAM 2/4 RUN … DIAL … …        ───▶      +ACK <generation> <offset> n=4 born=data …
+//!             VERSION 1 STREAM 2/4 RUN … DIAL … …        ───▶      +ACK <generation> <offset> shard=2 n=4 born=data …
 //!                                                                  -ERR <reason> <text>      (then it closes)
 //! ```
 //!

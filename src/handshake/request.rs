@@ -14,7 +14,7 @@
 use std::fmt;
 
 use super::{VERSION, done};
-use crate::id::{Generation, Offset, ShardCount, ShardId};
+use crate::id::{Generation, Offset, ShardCount, ShardId, SlotRange};
 use crate::limits::{HANDSHAKE_BYTES_MAX, HOST_BYTES_MAX, REPLICA_ID_BYTES_MAX};
 use crate::slotset::SlotSet;
 use crate::wire::effect::encode_command;
@@ -66,8 +66,8 @@ pub enum Form {
 pub struct Options {
     /// The version that the replica speaks.
     pub version: u32,
-    /// The stream it wants.
-    pub stream: StreamOf,
+    /// The stream it wants; `None`: that of whatever shard listens here.
+    pub stream: Option<StreamOf>,
     /// Which process it is, and its how-manyeth dial this is. `None`: it does not say, and its link is replaced by any other.
     pub dialer: Option<Dialer>,
     /// What it can take.
@@ -256,12 +256,19 @@ impl fmt::Display for Announced {
     }
 }
 
+impl StreamOf {
+    /// The slots of the stream, where the placement is known.
+    pub fn range(self) -> Option<SlotRange> {
+        self.of.map(|of| of.slots_of(self.shard))
+    }
+}
+
 impl Options {
     /// Options of this version for stream `stream`, without what may be left out.
-    pub fn new(stream: StreamOf) -> Options {
+    pub fn new(stream: impl Into<Option<StreamOf>>) -> Options {
         Options {
             version: VERSION,
-            stream,
+            stream: stream.into(),
             dialer: None,
             flags: Flags::default(),
             purpose: Purpose::Follow,
@@ -312,12 +319,14 @@ impl Hello {
 
     fn push_options(&self, options: &Options, args: &mut Vec<String>) {
         let mut push = |name: &str, value: String| args.extend([name.to_owned(), value]);
-        let StreamOf { shard, of } = options.stream;
         push("VERSION", options.version.to_string());
-        push("STREAM", format!("{shard}/{}", of.map_or(0, ShardCount::get)));
+        if let Some(StreamOf { shard, of }) = options.stream {
+            push("STREAM", format!("{shard}/{}", of.map_or(0, ShardCount::get)));
+        }
         if let Claim::At { done: these @ Done::These(_), .. } = &self.claim {
-            let of = of.expect("slots are claimed only of a placement that is known");
-            push("DONE", done::encode(these, of.slots_of(shard)));
+            let range = options.stream.and_then(StreamOf::range);
+            let range = range.expect("slots are claimed only of a stream and a placement that are known");
+            push("DONE", done::encode(these, range));
         }
         if let Some(Dialer { run, dial }) = options.dialer {
             push("RUN", run.to_string());
@@ -393,7 +402,7 @@ fn parse(args: &[&[u8]]) -> Result<Request, RequestError> {
 }
 
 fn parse_options(pairs: &[&[u8]]) -> Result<(Options, Done), RequestError> {
-    let mut options = Options::new(StreamOf { shard: ShardId::new(0), of: None });
+    let mut options = Options::new(None);
     let (mut run, mut dial, mut done) = (None, None, None);
     for pair in pairs.chunks_exact(2) {
         let (name, value) = (pair[0].to_ascii_uppercase(), pair[1]);
@@ -401,8 +410,8 @@ fn parse_options(pairs: &[&[u8]]) -> Result<(Options, Done), RequestError> {
         match &name[..] {
             b"VERSION" => options.version = number(value).ok_or(wrong("VERSION", "a number"))?,
             b"STREAM" => {
-                options.stream =
-                    parse_stream(value).ok_or(wrong("STREAM", "<shard>/<shards>, shards 0 if not known"))?;
+                let stream = parse_stream(value).ok_or(wrong("STREAM", "<shard>/<shards>, shards 0 if not known"))?;
+                options.stream = Some(stream);
             }
             b"DONE" => done = Some(value),
             b"RUN" => run = Some(number(value).ok_or(wrong("RUN", "a number"))?),
@@ -437,9 +446,8 @@ fn parse_options(pairs: &[&[u8]]) -> Result<(Options, Done), RequestError> {
     let done = match done {
         None => Done::All,
         Some(text) => {
-            let StreamOf { shard, of } = options.stream;
-            let decoded = match of {
-                Some(of) => done::decode(text, of.slots_of(shard)),
+            let decoded = match options.stream.and_then(StreamOf::range) {
+                Some(range) => done::decode(text, range),
                 None => text.eq_ignore_ascii_case(b"all").then_some(Done::All),
             };
             let expected = "`all` or the bitmap of the stream's slots in base64";
@@ -559,7 +567,7 @@ mod tests {
             },
             form: Form::Ours(Options {
                 version: 1,
-                stream: StreamOf { shard: ShardId::new(2), of: Some(of) },
+                stream: Some(StreamOf { shard: ShardId::new(2), of: Some(of) }),
                 dialer: Some(Dialer { run: 77, dial: 3 }),
                 flags: Flags { crc: true, items: true, observer: true },
                 purpose: Purpose::Gather,
@@ -669,7 +677,7 @@ mod tests {
     #[test]
     fn what_an_older_version_leaves_out_has_a_default() {
         let options = ours(decoded(&["REPLICATE", "FROM", "0", "0", "ID", "r", "VERSION", "0"]).unwrap());
-        let expected = Options { version: 0, ..Options::new(StreamOf { shard: ShardId::new(0), of: None }) };
+        let expected = Options { version: 0, ..Options::new(None) };
         assert_eq!(options, expected);
     }
 
@@ -779,7 +787,7 @@ mod tests {
                     1 => Form::Generation,
                     _ => Form::Ours(Options {
                         version,
-                        stream,
+                        stream: Some(stream),
                         dialer,
                         flags,
                         purpose: if gather { Purpose::Gather } else { Purpose::Follow },

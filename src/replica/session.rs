@@ -28,8 +28,8 @@ pub struct SessionConfig {
     pub id: ReplicaId,
     /// A random number of this process.
     pub run: u64,
-    /// The upstream shard whose stream it is.
-    pub stream: ShardId,
+    /// The upstream shard whose stream it is; `None`: whichever is behind the port.
+    pub stream: Option<ShardId>,
     /// Whether dump items are taken. Without them the stream must go on from what the replica has.
     pub items: bool,
     /// Whether the replica counts for nobody.
@@ -63,11 +63,13 @@ pub struct Session {
     /// What goes out next: the handshake, then lines.
     outbox: Vec<u8>,
     ack: Ack,
+    /// The link goes on from a claim that lacked nothing: that is to be told.
+    whole_due: bool,
     dials: u64,
     heard: Moment,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Down,
     /// The request is out.
@@ -119,6 +121,8 @@ pub struct Dial {
 pub enum Event<'a> {
     /// The handshake is done.
     Welcomed(Box<Welcome>),
+    /// The upstream is alive; nothing is to be applied.
+    Heard,
     /// Consecutive frames.
     Frames(Frames<'a>),
     /// Frames that are applied all or none.
@@ -194,6 +198,7 @@ impl Session {
             decoder: Decoder::new(),
             outbox: Vec::new(),
             ack: Ack::default(),
+            whole_due: false,
             dials: 0,
             heard: Moment::ZERO,
         }
@@ -219,10 +224,7 @@ impl Session {
                 purpose: Purpose::Follow,
                 client: self.config.client.clone(),
                 repl_base: self.config.repl_base,
-                ..Options::new(StreamOf {
-                    shard: self.config.stream,
-                    of: self.history.as_ref().map(|known| known.shards),
-                })
+                ..Options::new(self.config.stream.map(|shard| StreamOf { shard, of: self.shards() }))
             }),
         };
         hello.encode(&mut self.outbox);
@@ -242,6 +244,7 @@ impl Session {
         self.outbox.clear();
         self.loading = None;
         self.ack.wanted = None;
+        self.whole_due = false;
     }
 
     /// Forgets history, position and slots: another upstream, or another number of shards.
@@ -274,55 +277,50 @@ impl Session {
             return Ok(self.poll_welcome(held)?.map(|welcome| Event::Welcomed(Box::new(welcome))));
         }
         let State::Streaming(phase) = self.state else { return Ok(None) };
-        loop {
-            let Some(message) = self.decoder.next()? else { return Ok(None) };
-            match message {
-                Message::Frames(_) | Message::Group(_) if phase == Phase::BeforeSync => {
-                    return Err(SessionError::NoSync);
+        if std::mem::take(&mut self.whole_due) {
+            return Ok(Some(Event::Whole { at: self.next }));
+        }
+        let range = self.range();
+        let Some(message) = self.decoder.next()? else { return Ok(None) };
+        match message {
+            Message::Frames(_) | Message::Group(_) if phase == Phase::BeforeSync => Err(SessionError::NoSync),
+            Message::Frames(frames) => {
+                check_dense(frames, &mut self.next)?;
+                Ok(Some(Event::Frames(frames)))
+            }
+            Message::Group(frames) => {
+                check_dense(frames, &mut self.next)?;
+                Ok(Some(Event::Group(frames)))
+            }
+            Message::Item(Item::Ping { .. } | Item::GetAck) => {
+                self.ack.wanted = Some(self.next);
+                Ok(Some(Event::Heard))
+            }
+            Message::Item(_) if !self.config.items => Err(SessionError::UnwantedItem),
+            Message::Item(item @ Item::Sync { generation, at, .. }) => {
+                self.next = at;
+                self.done.clear();
+                self.needs.clear();
+                self.loading = None;
+                self.ack.applied = at;
+                if let Some(known) = &mut self.history {
+                    known.generation = generation;
                 }
-                Message::Frames(frames) => {
-                    check_dense(frames, &mut self.next)?;
-                    // Borrowing again is what the borrow checker of a loop needs here; nothing is decoded twice.
-                    return Ok(Some(Event::Frames(frames)));
+                self.state = State::Streaming(Phase::Live);
+                Ok(Some(Event::Item(item)))
+            }
+            Message::Item(_) if phase == Phase::BeforeSync => Err(SessionError::NoSync),
+            Message::Item(item) => {
+                if let Some(at) = item.at()
+                    && at != self.next
+                {
+                    return Err(SessionError::ItemPosition { at, next: self.next });
                 }
-                Message::Group(frames) => {
-                    check_dense(frames, &mut self.next)?;
-                    return Ok(Some(Event::Group(frames)));
+                if let Item::SyncEnd { at } = item {
+                    return Ok(Some(Event::Whole { at }));
                 }
-                Message::Item(item) => {
-                    let known = self.history.as_ref();
-                    let shards = known.map_or(ShardCount::ONE, |known| known.shards);
-                    let mut tracker = Tracker {
-                        next: &mut self.next,
-                        done: &mut self.done,
-                        loading: &mut self.loading,
-                        needs: &mut self.needs,
-                        range: shards.slots_of(self.config.stream),
-                    };
-                    match item {
-                        Item::Ping { .. } => self.ack.wanted = Some(self.next),
-                        Item::GetAck => self.ack.wanted = Some(self.next),
-                        _ if !self.config.items => return Err(SessionError::UnwantedItem),
-                        Item::Sync { generation, at, .. } => {
-                            tracker.sync(at);
-                            if let Some(known) = &mut self.history {
-                                known.generation = generation;
-                            }
-                            self.ack.applied = self.ack.applied.max(at);
-                            self.state = State::Streaming(Phase::Live);
-                            return Ok(Some(Event::Item(item)));
-                        }
-                        _ if phase == Phase::BeforeSync => return Err(SessionError::NoSync),
-                        Item::SyncEnd { at } => {
-                            tracker.stands_at(at)?;
-                            return Ok(Some(Event::Whole { at }));
-                        }
-                        _ => {
-                            tracker.item(&item)?;
-                            return Ok(Some(Event::Item(item)));
-                        }
-                    }
-                }
+                track(&item, range, &mut self.done, &mut self.needs, &mut self.loading)?;
+                Ok(Some(Event::Item(item)))
             }
         }
     }
@@ -392,9 +390,15 @@ impl Session {
         Ok(())
     }
 
-    /// The stream's number.
-    pub fn stream(&self) -> ShardId {
+    /// The stream's number, once it is known.
+    pub fn stream(&self) -> Option<ShardId> {
         self.config.stream
+    }
+
+    /// The slots that the stream is about; all, until the upstream has said how many shards it has.
+    pub fn range(&self) -> SlotRange {
+        let stream = self.config.stream.zip(self.shards());
+        stream.map_or(SlotRange::ALL, |(shard, shards)| shards.slots_of(shard))
     }
 
     /// Everything below has been received.
@@ -443,11 +447,14 @@ impl Session {
             Some(known) => {
                 let mut done = self.done.clone();
                 done.subtract(&self.needs);
-                let all = done.count() == known.shards.slots_of(self.config.stream).len();
-                let done = if all { Done::All } else { Done::These(done) };
+                let done = if self.lacks_nothing() { Done::All } else { Done::These(done) };
                 Claim::At { generation: known.generation, next: self.next, done }
             }
         }
+    }
+
+    fn lacks_nothing(&self) -> bool {
+        self.needs.is_empty() && self.done.count() == self.range().len()
     }
 
     fn poll_welcome(&mut self, held: Held) -> Result<Option<Welcome>, SessionError> {
@@ -464,17 +471,22 @@ impl Session {
             Verdict::Sync(_) => Phase::BeforeSync,
             Verdict::Stream => Phase::Live,
         };
-        if phase == Phase::Live && welcome.next != self.next {
-            return Err(SessionError::Gap { expected: self.next, got: welcome.next });
+        if phase == Phase::Live {
+            if welcome.next != self.next {
+                return Err(SessionError::Gap { expected: self.next, got: welcome.next });
+            }
+            if self.history.is_none() && self.config.items {
+                return Err(SessionError::NoSync);
+            }
+            self.whole_due = self.config.items && self.lacks_nothing();
+            // What was found missing since the claim was written is not in it.
+            for slot in self.needs.iter() {
+                Upstream::Need(slot).encode(&mut self.outbox);
+            }
         }
-        if phase == Phase::Live && self.history.is_none() && self.config.items {
-            return Err(SessionError::NoSync);
-        }
-        self.history = Some(Known {
-            generation: welcome.generation,
-            lineage: welcome.lineage.clone(),
-            shards: welcome.shards,
-        });
+        self.config.stream = Some(welcome.shard);
+        self.history =
+            Some(Known { generation: welcome.generation, lineage: welcome.lineage.clone(), shards: welcome.shards });
         self.state = State::Streaming(phase);
         Ok(Some(welcome))
     }
@@ -489,64 +501,42 @@ impl Session {
     }
 }
 
-/// What dump items say of a stream's slots, kept as they are handed out.
-struct Tracker<'a> {
-    next: &'a mut Offset,
-    done: &'a mut SlotSet,
-    loading: &'a mut Option<HashSlot>,
-    needs: &'a mut SlotSet,
+/// Follows what a dump item says of the stream's slots, as it is handed out.
+fn track(
+    item: &Item<&[u8]>,
     range: SlotRange,
-}
-
-impl Tracker<'_> {
-    fn sync(&mut self, at: Offset) {
-        *self.next = at;
-        self.done.clear();
-        self.needs.clear();
-        *self.loading = None;
-    }
-
-    fn stands_at(&self, at: Offset) -> Result<(), SessionError> {
-        if at == *self.next { Ok(()) } else { Err(SessionError::ItemPosition { at, next: *self.next }) }
-    }
-
-    fn item(&mut self, item: &Item<&[u8]>) -> Result<(), SessionError> {
-        if let Some(at) = item.at() {
-            self.stands_at(at)?;
+    done: &mut SlotSet,
+    needs: &mut SlotSet,
+    loading: &mut Option<HashSlot>,
+) -> Result<(), SessionError> {
+    let ours = |slot: HashSlot| if range.contains(slot) { Ok(()) } else { Err(SessionError::ItemSlot(slot)) };
+    let begun = |slot: HashSlot, loading: Option<HashSlot>| {
+        if loading == Some(slot) { Ok(()) } else { Err(SessionError::ItemSlot(slot)) }
+    };
+    match *item {
+        Item::Slots { first, count, .. } => {
+            let slots = SlotRange { first: first.get(), end: first.get() + count };
+            if slots.intersect(range) != slots {
+                return Err(SessionError::ItemSlot(first));
+            }
+            done.insert_range(slots);
+            needs.remove_range(slots);
         }
-        let ours = |slot: HashSlot| if self.range.contains(slot) { Ok(()) } else { Err(SessionError::ItemSlot(slot)) };
-        let begun = |slot: HashSlot| {
-            if *self.loading == Some(slot) { Ok(()) } else { Err(SessionError::ItemSlot(slot)) }
-        };
-        match *item {
-            Item::Slots { first, count, .. } => {
-                let end = HashSlot::new(first.get() + count - 1).ok_or(SessionError::ItemSlot(first))?;
-                ours(first)?;
-                ours(end)?;
-                let range = SlotRange { first: first.get(), end: first.get() + count };
-                self.done.insert_range(range);
-                self.needs.remove_range(range);
-            }
-            Item::SlotBegin { slot, .. } => {
-                ours(slot)?;
-                *self.loading = Some(slot);
-            }
-            Item::Piece { slot, .. } => begun(slot)?,
-            Item::SlotEnd { slot, .. } => {
-                begun(slot)?;
-                *self.loading = None;
-                self.done.insert(slot);
-                self.needs.remove(slot);
-            }
-            Item::SlotDrop { slot } => {
-                begun(slot)?;
-                *self.loading = None;
-            }
-            Item::Digest { slot, .. } => ours(slot)?,
-            Item::Sync { .. } | Item::SyncEnd { .. } | Item::GetAck | Item::Ping { .. } => {}
+        Item::SlotBegin { slot, .. } => {
+            ours(slot)?;
+            *loading = Some(slot);
         }
-        Ok(())
+        Item::Piece { slot, .. } => begun(slot, *loading)?,
+        Item::SlotEnd { slot, .. } => {
+            begun(slot, loading.take())?;
+            done.insert(slot);
+            needs.remove(slot);
+        }
+        Item::SlotDrop { slot } => begun(slot, loading.take())?,
+        Item::Digest { slot, .. } => ours(slot)?,
+        Item::Sync { .. } | Item::SyncEnd { .. } | Item::GetAck | Item::Ping { .. } => {}
     }
+    Ok(())
 }
 
 /// Frames come one after the other, from `next` on.

@@ -250,6 +250,7 @@ impl Source {
         let welcome = Welcome {
             generation: history.generation,
             next,
+            shard: history.shard,
             shards: history.shards,
             born_empty: history.born_empty,
             lineage: history.lineage,

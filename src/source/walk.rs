@@ -11,7 +11,7 @@
 
 use super::backlog::Backlog;
 use super::link::Link;
-use crate::id::{Digest, HASH_SLOTS, HashSlot};
+use crate::id::{HASH_SLOTS, HashSlot};
 use crate::limits;
 use crate::slot::LinkId;
 use crate::snapshot::{Copy, DumpCursor, Keyspace};
@@ -69,7 +69,6 @@ impl Walk {
         let at = backlog.closed();
         let Some(first) = links[caller].need.first_from(self.next) else { return };
         let mut payload = Vec::with_capacity(limits::DUMP_SLOTS_BYTES_MAX + limits::DUMP_STEP_BYTES / 4);
-        let mut digest = Digest::default();
         let mut count = 0;
         while let Some(slot) = HashSlot::new(first.get() + count)
             && links[caller].need.contains(slot)
@@ -81,8 +80,7 @@ impl Walk {
                 let room = limits::DUMP_SLOTS_BYTES_MAX - payload.len();
                 match keyspace.dump(slot, DumpCursor::START, room, &mut payload) {
                     None => {
-                        seal_section(slot, head, &mut payload);
-                        digest += keyspace.digest(Copy::Live, slot);
+                        seal_section(slot, keyspace.digest(Copy::Live, slot), head, &mut payload);
                     }
                     Some(cursor) if count == 0 => {
                         self.open_slot(slot, cursor, &payload[SECTION_HEAD_BYTES..], links, backlog);
@@ -98,7 +96,7 @@ impl Walk {
         }
         self.next = HashSlot::from_crc16((first.get() + count) % HASH_SLOTS as u16);
         self.slots_dumped += u64::from(count);
-        let bytes = Item::Slots { first, count, at, digest: Some(digest), payload }.encode();
+        let bytes = Item::Slots { first, count, at, payload }.encode();
         let packed = || (first.get()..first.get() + count).filter_map(HashSlot::new);
         for link in links.iter_mut().filter(|l| l.has_room() && packed().any(|slot| l.need.contains(slot))) {
             link.push(at, bytes.clone());

@@ -22,7 +22,7 @@ pub enum Item<P> {
         /// The highest transaction recorded on this stream before `at`.
         last_tx: u64,
     },
-    /// `+SLOTS first count H len digest` + payload: these consecutive slots, whole; those without a section are empty.
+    /// `+SLOTS first count H len` + payload: these consecutive slots, whole; those without a section are empty.
     Slots {
         /// The first slot.
         first: HashSlot,
@@ -30,9 +30,7 @@ pub enum Item<P> {
         count: u16,
         /// The position that they show.
         at: Offset,
-        /// The sum of their digests.
-        digest: Option<Digest>,
-        /// Sections `slot u16, length u32, records`, little-endian; see [`sections`].
+        /// Sections `slot u16, length u32, digest u64, records`, little-endian; see [`sections`].
         payload: P,
     },
     /// `+SLOTBEGIN slot H`: the dump of one larger slot begins.
@@ -95,9 +93,9 @@ impl<P: AsRef<[u8]>> Item<P> {
     pub fn encode(&self) -> Bytes {
         let (line, payload): (String, &[u8]) = match self {
             Item::Sync { generation, at, last_tx } => (format!("+SYNC {generation} {at} {last_tx}\r\n"), b""),
-            Item::Slots { first, count, at, digest, payload } => {
+            Item::Slots { first, count, at, payload } => {
                 let payload = payload.as_ref();
-                (format!("+SLOTS {first} {count} {at} {} {}\r\n", payload.len(), digest_field(*digest)), payload)
+                (format!("+SLOTS {first} {count} {at} {}\r\n", payload.len()), payload)
             }
             Item::SlotBegin { slot, at } => (format!("+SLOTBEGIN {slot} {at}\r\n"), b""),
             Item::Piece { slot, at, payload } => {
@@ -139,9 +137,7 @@ impl<P> Item<P> {
     pub fn map<Q>(self, f: impl FnOnce(P) -> Q) -> Item<Q> {
         match self {
             Item::Sync { generation, at, last_tx } => Item::Sync { generation, at, last_tx },
-            Item::Slots { first, count, at, digest, payload } => {
-                Item::Slots { first, count, at, digest, payload: f(payload) }
-            }
+            Item::Slots { first, count, at, payload } => Item::Slots { first, count, at, payload: f(payload) },
             Item::SlotBegin { slot, at } => Item::SlotBegin { slot, at },
             Item::Piece { slot, at, payload } => Item::Piece { slot, at, payload: f(payload) },
             Item::SlotEnd { slot, at, digest } => Item::SlotEnd { slot, at, digest },
@@ -214,7 +210,6 @@ pub(super) fn parse_line(line: &[u8]) -> Result<Line, WireError> {
                 count: count as u16,
                 at: offset(2)?,
                 payload: payload(3, limits::DUMP_ITEM_BYTES_MAX)?,
-                digest: digest(4)?,
             })
         }
         "SLOTBEGIN" => Line::Item(Item::SlotBegin { slot: slot(0)?, at: offset(1)? }),
@@ -233,15 +228,24 @@ pub(super) fn parse_line(line: &[u8]) -> Result<Line, WireError> {
     })
 }
 
-/// The sections of a `+SLOTS` payload: each slot with its records.
+/// One slot of a `+SLOTS` payload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Section<'a> {
+    /// The slot.
+    pub slot: HashSlot,
+    /// Its digest.
+    pub digest: Digest,
+    /// All its records.
+    pub records: &'a [u8],
+    /// The whole section, for carrying it elsewhere.
+    pub encoded: &'a [u8],
+}
+
+/// The sections of a `+SLOTS` payload.
 ///
 /// # Errors
 /// In place of a section, if the payload is cut short, a slot is not in `first .. first + count`, or slots do not rise.
-pub fn sections(
-    first: HashSlot,
-    count: u16,
-    payload: &[u8],
-) -> impl Iterator<Item = Result<(HashSlot, &[u8]), WireError>> {
+pub fn sections(first: HashSlot, count: u16, payload: &[u8]) -> impl Iterator<Item = Result<Section<'_>, WireError>> {
     const BAD: WireError = WireError::Frame("a section of +SLOTS is malformed");
     let mut rest = payload;
     let mut least = first.get();
@@ -251,16 +255,18 @@ pub fn sections(
             return None;
         }
         let section = (|| {
-            let (head, tail) = rest.split_at_checked(SECTION_HEAD_BYTES)?;
+            let (head, tail) = rest.split_first_chunk::<SECTION_HEAD_BYTES>()?;
             let slot = u16::from_le_bytes([head[0], head[1]]);
             let len = u32::from_le_bytes([head[2], head[3], head[4], head[5]]) as usize;
-            let (records, tail) = tail.split_at_checked(len)?;
+            let digest = u64::from_le_bytes(*head.last_chunk()?);
+            let (records, _) = tail.split_at_checked(len)?;
             if !(least..end).contains(&slot) {
                 return None;
             }
             least = slot + 1;
+            let (encoded, tail) = rest.split_at(SECTION_HEAD_BYTES + len);
             rest = tail;
-            Some((HashSlot::new(slot)?, records))
+            Some(Section { slot: HashSlot::new(slot)?, digest: Digest(digest), records, encoded })
         })();
         if section.is_none() {
             rest = b"";
@@ -270,13 +276,15 @@ pub fn sections(
 }
 
 /// Bytes before the records of a section.
-pub const SECTION_HEAD_BYTES: usize = 6;
+pub const SECTION_HEAD_BYTES: usize = 2 + 4 + 8;
 
 /// Completes the section whose head was reserved at `head` in `out`, its records following.
-pub fn seal_section(slot: HashSlot, head: usize, out: &mut [u8]) {
+pub fn seal_section(slot: HashSlot, digest: Digest, head: usize, out: &mut [u8]) {
     let len = (out.len() - head - SECTION_HEAD_BYTES) as u32;
-    out[head..head + 2].copy_from_slice(&slot.get().to_le_bytes());
-    out[head + 2..head + 6].copy_from_slice(&len.to_le_bytes());
+    let (at_len, at_digest) = (head + 2, head + 6);
+    out[head..at_len].copy_from_slice(&slot.get().to_le_bytes());
+    out[at_len..at_digest].copy_from_slice(&len.to_le_bytes());
+    out[at_digest..at_digest + 8].copy_from_slice(&digest.0.to_le_bytes());
 }
 
 fn digest_field(digest: Option<Digest>) -> String {

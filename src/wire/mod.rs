@@ -3,7 +3,7 @@
 //! ```text
 //! primary → replica   frame   *2␍␊:<offset>␍␊ *n␍␊$…              takes an offset
 //!                     group   +GROUP n [txid shards]␍␊ then n frames
-//!                     item    +SLOTS … len digest␍␊<payload>       takes none
+//!                     item    +SLOTS … len␍␊<payload>              takes none
 //!                     control +PING generation next␍␊              takes none
 //! replica → primary   REPLCONF ACK n␍␊   SYNCED generation n␍␊   NEED slot␍␊
 //! ```

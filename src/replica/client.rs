@@ -1,0 +1,385 @@
+//! A replica for people without a runtime: blocking, over a socket of the standard library.
+//!
+//! ```no_run
+//! use kevy_replicate::replica::ReplicaClient;
+//! use kevy_replicate::store::{KeyspaceStore, dispatch};
+//!
+//! let mut client = ReplicaClient::connect("127.0.0.1:16004", "replica-a", 0)?; // one upstream shard; 0 = from nothing
+//! let mut store = KeyspaceStore::new();
+//! for frame in &mut client {
+//!     let frame = frame?;
+//!     dispatch(&mut store, &frame.argv)?;
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Three ways to read, from the plainest to the whole: the iterator gives frames, and ends in an error where a sync would be
+//! needed; [`next_event`](ReplicaClient::next_event) also gives dump items, on a client made by
+//! [`follow`](ReplicaClient::follow); [`run`](ReplicaClient::run) does everything with a [`Keyspace`].
+
+use std::hash::BuildHasher;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use super::{Applier, Dial, Dialled, Event, Session, SessionConfig, SessionError};
+use crate::handshake::{IdError, ReplicaId, Welcome};
+use crate::id::{Generation, Moment, Offset, ShardId};
+use crate::limits;
+use crate::snapshot::Keyspace;
+use crate::wire::{Frames, Item};
+
+/// One upstream shard's stream, over a blocking connection.
+#[derive(Debug)]
+pub struct ReplicaClient {
+    socket: TcpStream,
+    session: Session,
+    welcome: Welcome,
+    /// Where [`Moment`]s are counted from.
+    began: Instant,
+    /// Frames that were decoded together and not given out yet.
+    ahead: std::collections::VecDeque<Frame>,
+    /// Applied state of [`run`](ReplicaClient::run).
+    applier: Option<Applier>,
+    ended: bool,
+}
+
+/// One frame that its reader owns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// Its place in the stream.
+    pub offset: Offset,
+    /// The effect: the verb, then its arguments.
+    pub argv: Vec<Vec<u8>>,
+}
+
+/// One thing that a stream says, owned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClientEvent {
+    /// One frame.
+    Frame(Frame),
+    /// Frames that are applied all or none.
+    Group(Vec<Frame>),
+    /// A dump item; `docs/protocol.md` says what each means.
+    Item(Item<Vec<u8>>),
+    /// No slot is missing any more.
+    Whole {
+        /// The position.
+        at: Offset,
+    },
+    /// The primary is alive.
+    Heard,
+}
+
+/// Why a client stops.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The connection could not be made, or broke.
+    #[error("{address}: {source}")]
+    Io {
+        /// The primary.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The primary closed the connection.
+    #[error("the primary closed the connection")]
+    Closed,
+    /// The id is not one.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The protocol was broken, or the primary refused: where a sync would be needed, it says so here.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl ReplicaClient {
+    /// Connects to the replication port of one upstream shard and asks for its frames from `from` on. With 0 it asks for all of
+    /// them, from nothing.
+    ///
+    /// # Errors
+    /// If the connection fails, or the primary refuses: it no longer has that frame, so that a sync would be needed.
+    pub fn connect(address: &str, id: &str, from: u64) -> Result<ReplicaClient, ClientError> {
+        ReplicaClient::open(address, id, None, Offset::new(from), false)
+    }
+
+    /// Connects to every shard of the primary whose replication ports begin at `base`, each as [`connect`](Self::connect) does.
+    ///
+    /// # Errors
+    /// As `connect`; the first one that fails ends it.
+    pub fn connect_all(host: &str, base: u16, id: &str, from: u64) -> Result<Vec<ReplicaClient>, ClientError> {
+        ReplicaClient::open_all(host, base, id, Offset::new(from), false)
+    }
+
+    /// Connects to one upstream shard as a replica that takes a sync; to be read with [`next_event`](Self::next_event) or
+    /// [`run`](Self::run).
+    ///
+    /// # Errors
+    /// If the connection fails, or the primary refuses.
+    pub fn follow(address: &str, id: &str) -> Result<ReplicaClient, ClientError> {
+        ReplicaClient::open(address, id, None, Offset::ZERO, true)
+    }
+
+    /// As [`follow`](Self::follow), for every shard of the primary whose replication ports begin at `base`.
+    ///
+    /// # Errors
+    /// As `follow`; the first one that fails ends it.
+    pub fn follow_all(host: &str, base: u16, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
+        ReplicaClient::open_all(host, base, id, Offset::ZERO, true)
+    }
+
+    /// What the primary said at the handshake.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// The next frame that is wanted.
+    pub fn expected_offset(&self) -> Offset {
+        self.ahead.front().map_or(self.session.next(), |frame| frame.offset)
+    }
+
+    /// The history that the frames are of.
+    pub fn generation(&self) -> Generation {
+        self.session.generation().unwrap_or(self.welcome.generation)
+    }
+
+    /// Waits for the next thing that the stream says, and acknowledges what was given out before.
+    ///
+    /// # Errors
+    /// If the stream ends. Connect again from [`expected_offset`](Self::expected_offset).
+    pub fn next_event(&mut self) -> Result<ClientEvent, ClientError> {
+        if let Some(frame) = self.ahead.pop_front() {
+            return Ok(ClientEvent::Frame(frame));
+        }
+        loop {
+            let next = self.session.next();
+            self.session.applied(next);
+            self.send()?;
+            let event = match self.session.poll_event()? {
+                Some(Event::Frames(frames)) => {
+                    self.ahead.extend(owned(frames));
+                    self.ahead.pop_front().map(ClientEvent::Frame)
+                }
+                Some(Event::Group(frames)) => Some(ClientEvent::Group(owned(frames).collect())),
+                Some(Event::Item(item)) => Some(ClientEvent::Item(item.map(<[u8]>::to_vec))),
+                Some(Event::Whole { at }) => Some(ClientEvent::Whole { at }),
+                Some(Event::Heard) => Some(ClientEvent::Heard),
+                Some(Event::Welcomed(_)) => None,
+                None => {
+                    self.receive()?;
+                    None
+                }
+            };
+            if let Some(event) = event {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Follows the stream with `keyspace` until the link ends: sync, frames, acknowledgements, repairs. Never returns `Ok`.
+    ///
+    /// # Errors
+    /// Why the link ended. Call [`redial`](Self::redial), then `run` again with the same keyspace: it goes on where it was.
+    pub fn run<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<std::convert::Infallible, ClientError> {
+        loop {
+            self.step(keyspace)?;
+        }
+    }
+
+    /// Follows the stream with `keyspace` until everything that came is applied, waiting for at least one byte.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn step<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<(), ClientError> {
+        let range = self.session.range();
+        let applier = self.applier.get_or_insert_with(|| Applier::new(range));
+        let mut whole = false;
+        while let Some(event) = self.session.poll_event()? {
+            match event {
+                // What comes in one call is applied in one call: a group is never seen in half.
+                Event::Frames(frames) | Event::Group(frames) => applier.frames(keyspace, frames),
+                Event::Item(item) => applier.item(keyspace, &item),
+                Event::Whole { .. } => whole = true,
+                Event::Welcomed(_) | Event::Heard => {}
+            }
+            for ask in applier.take_asks() {
+                self.session.need(ask.slot, ask.whole);
+            }
+            let applied = self.session.next();
+            self.session.applied(applied);
+            if whole && applier.missing() == 0 {
+                self.session.synced();
+            }
+            whole = false;
+        }
+        while keyspace.reclaim() {}
+        self.send()?;
+        self.receive()
+    }
+
+    /// Whether every slot of the stream is whole in the keyspace that [`run`](Self::run) follows with.
+    pub fn is_whole(&self) -> bool {
+        self.applier.as_ref().is_some_and(|applier| applier.missing() == 0)
+    }
+
+    /// Dials again after an error, claiming what there is.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn redial<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<(), ClientError> {
+        if let Some(applier) = &mut self.applier {
+            applier.link_cut(keyspace);
+        }
+        let address = self.socket.peer_addr().map_err(|source| io_error("the primary", source))?;
+        self.socket = dial(&address.to_string())?;
+        self.ended = false;
+        let holds_data = self.applier.as_ref().is_some_and(|applier| !applier.done().is_empty());
+        self.session.dial(Dial { dialled: Dialled::Again, holds_data }, self.now());
+        self.greet()
+    }
+
+    fn open(
+        address: &str,
+        id: &str,
+        stream: Option<ShardId>,
+        from: Offset,
+        items: bool,
+    ) -> Result<ReplicaClient, ClientError> {
+        let config = SessionConfig {
+            id: ReplicaId::new(id)?,
+            run: foldhash::quality::RandomState::default().hash_one(id),
+            stream,
+            items,
+            observer: false,
+            client: None,
+            repl_base: None,
+            accept_empty_primary: false,
+            link_timeout_ms: limits::CLIENT_LINK_TIMEOUT_MS,
+        };
+        let mut session = Session::from_offset(config, from);
+        session.dial(Dial { dialled: Dialled::NewAddress, holds_data: false }, Moment::ZERO);
+        let socket = dial(address)?;
+        let began = Instant::now();
+        let welcome = exchange(&socket, &mut session, began)?;
+        Ok(ReplicaClient { socket, session, welcome, began, ahead: Default::default(), applier: None, ended: false })
+    }
+
+    fn open_all(host: &str, base: u16, id: &str, from: Offset, items: bool) -> Result<Vec<ReplicaClient>, ClientError> {
+        let first = ReplicaClient::open(&format!("{host}:{base}"), id, Some(ShardId::new(0)), from, items)?;
+        let shards = first.welcome.shards;
+        let mut clients = vec![first];
+        for shard in shards.shards().skip(1) {
+            let address = format!("{host}:{}", u32::from(base) + u32::from(shard.get()));
+            clients.push(ReplicaClient::open(&address, id, Some(shard), from, items)?);
+        }
+        Ok(clients)
+    }
+
+    fn greet(&mut self) -> Result<(), ClientError> {
+        self.welcome = exchange(&self.socket, &mut self.session, self.began)?;
+        Ok(())
+    }
+
+    fn now(&self) -> Moment {
+        now(self.began)
+    }
+
+    fn send(&mut self) -> Result<(), ClientError> {
+        let now = self.now();
+        send(&self.socket, &mut self.session, now)
+    }
+
+    fn receive(&mut self) -> Result<(), ClientError> {
+        receive(&self.socket, &mut self.session, self.began)
+    }
+}
+
+/// The frames, one by one; those of a group like any other. The first error ends it.
+impl Iterator for &mut ReplicaClient {
+    type Item = Result<Frame, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            match self.next_event() {
+                Ok(ClientEvent::Frame(frame)) => return Some(Ok(frame)),
+                Ok(ClientEvent::Group(frames)) => self.ahead.extend(frames),
+                Ok(ClientEvent::Item(_) | ClientEvent::Whole { .. } | ClientEvent::Heard) => {}
+                Err(error) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+fn owned(frames: Frames<'_>) -> impl Iterator<Item = Frame> {
+    frames.iter().map(|frame| Frame { offset: frame.offset, argv: frame.argv.iter().map(<[u8]>::to_vec).collect() })
+}
+
+fn dial(address: &str) -> Result<TcpStream, ClientError> {
+    let io_error = |source| io_error(address, source);
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs().map_err(io_error)? {
+        match TcpStream::connect_timeout(&address, Duration::from_millis(limits::CONNECT_TIMEOUT_MS)) {
+            Ok(socket) => {
+                socket.set_nodelay(true).map_err(io_error)?;
+                return Ok(socket);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(io_error(last))
+}
+
+/// The handshake of a session that has just dialled.
+fn exchange(socket: &TcpStream, session: &mut Session, began: Instant) -> Result<Welcome, ClientError> {
+    send(socket, session, now(began))?;
+    loop {
+        if let Some(Event::Welcomed(welcome)) = session.poll_event()? {
+            return Ok(*welcome);
+        }
+        receive(socket, session, began)?;
+    }
+}
+
+fn send(mut socket: &TcpStream, session: &mut Session, now: Moment) -> Result<(), ClientError> {
+    let bytes = session.poll_transmit(now);
+    socket.write_all(&bytes).map_err(|source| io_error("the primary", source))
+}
+
+/// Waits for bytes, for as long as the session's deadline allows.
+fn receive(mut socket: &TcpStream, session: &mut Session, began: Instant) -> Result<(), ClientError> {
+    let io_error = |source| io_error("the primary", source);
+    loop {
+        let wait = session.poll_timeout().map(|at| {
+            let micros = at.micros().saturating_sub(now(began).micros());
+            Duration::from_micros(micros.max(1))
+        });
+        socket.set_read_timeout(wait).map_err(io_error)?;
+        match socket.read(session.recv_slice()) {
+            Ok(0) => return Err(ClientError::Closed),
+            Ok(len) => {
+                session.recv_advance(len, now(began));
+                return Ok(());
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                session.handle_timeout(now(began))?;
+                send(socket, session, now(began))?;
+            }
+            Err(error) => return Err(io_error(error)),
+        }
+    }
+}
+
+fn now(began: Instant) -> Moment {
+    Moment::from_micros(began.elapsed().as_micros() as u64)
+}
+
+fn io_error(address: &str, source: io::Error) -> ClientError {
+    ClientError::Io { address: address.to_owned(), source }
+}
