@@ -22,6 +22,7 @@ pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod slot;
+pub mod shard;
 pub mod slotset;
 pub mod snapshot;
 pub mod source;

@@ -124,3 +124,15 @@ pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
 /// Milliseconds of silence after which a blocking client gives its link up.
 pub const CLIENT_LINK_TIMEOUT_MS: u64 = 60_000;
+
+/// Batches that may wait for ring space on one lane before the link is no longer read.
+pub const ROUTER_READY_MAX: usize = 64;
+
+/// Emptied batches that a lane keeps.
+pub const ROUTER_SPARE_MAX: usize = 64;
+
+/// Bytes at which a batch of frames goes out, however few they are.
+pub const ROUTER_BATCH_BYTES: usize = 64 << 10;
+
+/// Batches that a ring between two shards holds.
+pub const RING_BATCHES: usize = 64;

@@ -133,6 +133,26 @@ impl<P> Item<P> {
         }
     }
 
+    /// The same item with its payload borrowed.
+    pub fn as_ref(&self) -> Item<&P> {
+        match self {
+            Item::Sync { generation, at, last_tx } => {
+                Item::Sync { generation: *generation, at: *at, last_tx: *last_tx }
+            }
+            Item::Slots { first, count, at, payload } => {
+                Item::Slots { first: *first, count: *count, at: *at, payload }
+            }
+            Item::SlotBegin { slot, at } => Item::SlotBegin { slot: *slot, at: *at },
+            Item::Piece { slot, at, payload } => Item::Piece { slot: *slot, at: *at, payload },
+            Item::SlotEnd { slot, at, digest } => Item::SlotEnd { slot: *slot, at: *at, digest: *digest },
+            Item::SlotDrop { slot } => Item::SlotDrop { slot: *slot },
+            Item::SyncEnd { at } => Item::SyncEnd { at: *at },
+            Item::Digest { slot, at, digest } => Item::Digest { slot: *slot, at: *at, digest: *digest },
+            Item::GetAck => Item::GetAck,
+            Item::Ping { generation, next } => Item::Ping { generation: *generation, next: *next },
+        }
+    }
+
     /// The same item with its payload turned into another form.
     pub fn map<Q>(self, f: impl FnOnce(P) -> Q) -> Item<Q> {
         match self {

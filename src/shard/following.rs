@@ -1,0 +1,155 @@
+//! A replica's shard: what it applies of every upstream stream, and which of its slots may be read.
+
+use super::batch::{Batch, Body, Done};
+use crate::id::{HashSlot, ShardCount, ShardId, SlotRange};
+use crate::replica::{Applier, Counters};
+use crate::snapshot::{Keyspace, Located};
+use crate::store::command::Spec;
+
+/// One local shard's copies of the upstream streams.
+#[derive(Debug)]
+pub struct Following {
+    /// The local shard's slots.
+    range: SlotRange,
+    /// One for each upstream stream.
+    streams: Vec<Stream>,
+    policy: Policy,
+    /// Whether some slot of this shard is not whole.
+    loading: bool,
+}
+
+/// What a replica lets its clients do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Writes of clients are refused.
+    pub read_only: bool,
+    /// A slot that is being replaced is served as it was until the new one is whole.
+    pub serve_stale: bool,
+}
+
+#[derive(Debug)]
+struct Stream {
+    applier: Applier,
+    /// Whether this owner has told the gate at the head of the stream's ring that it is there.
+    arrived: bool,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Offered {
+    /// It is applied.
+    Done(Done),
+    /// It waits for the other owners, at the head of its ring. Offer it again.
+    Gated(Batch),
+}
+
+/// Why a command is not executed here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// It writes, and replicas are read-only.
+    #[error("READONLY You can't write against a read only replica.")]
+    ReadOnly,
+    /// It names a key of a slot that is not whole yet.
+    #[error("LOADING kevy is loading the dataset in memory")]
+    Loading,
+}
+
+impl Following {
+    /// Nothing of anything yet, of an upstream with `upstream_shards` shards.
+    pub fn new(range: SlotRange, upstream_shards: ShardCount, policy: Policy) -> Following {
+        let stream = |shard| Stream {
+            applier: Applier::new(range.intersect(upstream_shards.slots_of(shard))),
+            arrived: false,
+        };
+        Following { range, streams: upstream_shards.shards().map(stream).collect(), policy, loading: true }
+    }
+
+    /// Applies a batch, or leaves it where a gate is closed. What waits behind it on the same stream waits, too; other streams
+    /// do not.
+    ///
+    /// # Panics
+    /// If the batch is of a stream that the upstream does not have.
+    pub fn offer<K: Keyspace>(&mut self, keyspace: &mut K, batch: Batch) -> Offered {
+        let stream = &mut self.streams[batch.stream.index()];
+        let applier = &mut stream.applier;
+        let mut emptied = None;
+        match batch.body {
+            Body::Frames(frames) => {
+                applier.frames_located(keyspace, frames.frames(), frames.located());
+                emptied = Some(frames);
+            }
+            Body::Item(item) => {
+                let payload = item.as_ref().map(Vec::as_slice);
+                applier.item(keyspace, &payload);
+            }
+            Body::Sync { ref item, ref gate } => {
+                if !stream.arrived {
+                    gate.arrive();
+                    stream.arrived = true;
+                }
+                if !gate.is_open() {
+                    return Offered::Gated(batch);
+                }
+                stream.arrived = false;
+                applier.item(keyspace, &item.as_ref().map(Vec::as_slice));
+            }
+            Body::Cut => applier.link_cut(keyspace),
+            Body::Marker => {}
+        }
+        let done = Done { missing: applier.missing(), asks: applier.take_asks(), emptied };
+        self.loading = self.streams.iter().any(|stream| stream.applier.missing() > 0);
+        Offered::Done(done)
+    }
+
+    /// One stream's applier, for whoever pulls a stream that nobody else has a part of.
+    pub fn applier(&mut self, stream: ShardId) -> &mut Applier {
+        &mut self.streams[stream.index()].applier
+    }
+
+    /// To be called after [`applier`](Self::applier) was used: which slots may be read may have changed.
+    pub fn settle(&mut self) {
+        self.loading = self.streams.iter().any(|stream| stream.applier.missing() > 0);
+    }
+
+    /// Whether some slot of this shard is not whole.
+    pub fn is_loading(&self) -> bool {
+        self.loading
+    }
+
+    /// Whether keys of `slot` may be read.
+    pub fn serves(&self, slot: HashSlot) -> bool {
+        !self.loading || self.policy.serve_stale || self.streams.iter().any(|s| s.applier.done().contains(slot))
+    }
+
+    /// Why a command on keys at `at` is not executed, if it is not.
+    #[inline]
+    pub fn refusal(&self, spec: &Spec, at: &[Located]) -> Option<Refused> {
+        if self.policy.read_only && spec.writes() {
+            return Some(Refused::ReadOnly);
+        }
+        if self.loading && !at.iter().all(|at| self.serves(at.slot)) {
+            return Some(Refused::Loading);
+        }
+        None
+    }
+
+    /// What clients may do.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The local shard's slots.
+    pub fn range(&self) -> SlotRange {
+        self.range
+    }
+
+    /// What one stream has met here.
+    pub fn counters(&self, stream: ShardId) -> Counters {
+        self.streams[stream.index()].applier.counters()
+    }
+
+    /// How many upstream streams there are.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+}

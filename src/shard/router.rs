@@ -1,0 +1,298 @@
+//! Takes one upstream stream apart for the shards that own its slots, and knows how far they have come.
+//!
+//! ```text
+//!              ┌─ lane 0: [batch batch] open batch     ──▶ ring ──▶ owner 0
+//! events ──────┼─ lane 1: [batch]       open batch     ──▶ ring ──▶ owner 1
+//!              └─ lane 2: …                                  ◀── Done, in order
+//! ```
+//!
+//! The watermark is the lowest offset that was dispatched and is not applied: what may be acknowledged. It never counts what is
+//! merely received, and it stands still while batches of an earlier history are under way.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::batch::{Batch, Body, Done, FrameBatch, Gate};
+use crate::id::{Offset, ShardCount, ShardId, SlotRange};
+use crate::limits;
+use crate::replica::{Ask, Event};
+use crate::snapshot::Located;
+use crate::wire::effect::key_of;
+use crate::wire::item::sections;
+use crate::wire::{Frames, Item};
+
+/// The routing of one upstream stream.
+#[derive(Debug)]
+pub struct Router {
+    stream: ShardId,
+    /// The local shards.
+    owners: ShardCount,
+    /// The slots of the stream.
+    range: SlotRange,
+    /// One for each local shard.
+    lanes: Vec<Lane>,
+    /// Everything below has been dispatched.
+    received: Offset,
+    /// Rises with every `+SYNC`: offsets of two epochs are not compared.
+    epoch: u64,
+    /// Rises with every connection: a marker of an earlier one says nothing about this.
+    session: u64,
+    /// Whether all lanes are past the marker of this session and nothing is missing: to be told once.
+    synced: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// Being filled.
+    open: FrameBatch,
+    /// What the open batch holds up: the first offset in it, or of the group that a frame of it belongs to.
+    open_floor: Offset,
+    /// Waiting for ring space.
+    ready: VecDeque<Batch>,
+    /// Dispatched and not done, in order; those still in `ready` included.
+    pending: VecDeque<Pending>,
+    /// Emptied batches.
+    spare: Vec<FrameBatch>,
+    /// Slots of the stream that the owner lacks, as it said last.
+    missing: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    epoch: u64,
+    /// The first offset that is not applied as long as this is pending.
+    floor: Offset,
+    /// The session of a marker.
+    marker: Option<u64>,
+}
+
+impl Router {
+    /// A router of upstream stream `stream`, whose slots are `range`, to `owners` local shards.
+    pub fn new(stream: ShardId, range: SlotRange, owners: ShardCount) -> Router {
+        let lane = |owner| Lane { missing: range.intersect(owners.slots_of(owner)).len(), ..Lane::default() };
+        Router {
+            stream,
+            owners,
+            range,
+            lanes: owners.shards().map(lane).collect(),
+            received: Offset::ZERO,
+            epoch: 0,
+            session: 0,
+            synced: false,
+        }
+    }
+
+    /// Takes what the stream said next. The session's position behind it is `next`.
+    pub fn take(&mut self, event: Event<'_>, next: Offset, locate: impl Fn(&[u8]) -> Located) {
+        match event {
+            Event::Frames(frames) => self.frames(frames, false, locate),
+            Event::Group(frames) => self.frames(frames, true, locate),
+            Event::Item(item) => self.item(&item),
+            Event::Whole { .. } => {
+                self.synced = false;
+                let session = self.session;
+                self.to_all(|| Body::Marker, Some(session));
+            }
+            Event::Welcomed(_) | Event::Heard => {}
+        }
+        self.received = next;
+    }
+
+    /// A connection begins or ends: the owners begin their loading slots anew, and markers of before are void.
+    pub fn link_cut(&mut self) {
+        self.session += 1;
+        self.synced = false;
+        self.to_all(|| Body::Cut, None);
+    }
+
+    /// Ends the turn: what is gathered goes out.
+    pub fn flush(&mut self) {
+        for index in 0..self.lanes.len() {
+            self.close(index);
+        }
+    }
+
+    /// The next batch for an owner, if there is one. It is pending until [`complete`](Self::complete).
+    pub fn pop(&mut self, owner: ShardId) -> Option<Batch> {
+        self.lanes[owner.index()].ready.pop_front()
+    }
+
+    /// Puts back what did not fit the ring.
+    pub fn unpop(&mut self, owner: ShardId, batch: Batch) {
+        self.lanes[owner.index()].ready.push_front(batch);
+    }
+
+    /// Whether so much waits for ring space that nothing more should be read from the link.
+    pub fn is_full(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.ready.len() >= limits::ROUTER_READY_MAX)
+    }
+
+    /// The owner is done with the oldest batch that it was given. Returns the slots to ask for.
+    ///
+    /// # Panics
+    /// If it was given none.
+    pub fn complete(&mut self, owner: ShardId, done: Done) -> Vec<Ask> {
+        let lane = &mut self.lanes[owner.index()];
+        let pending = lane.pending.pop_front().expect("an owner completes only what it was given");
+        lane.missing = done.missing;
+        if let Some(mut batch) = done.emptied
+            && lane.spare.len() < limits::ROUTER_SPARE_MAX
+        {
+            batch.clear();
+            lane.spare.push(batch);
+        }
+        if pending.marker == Some(self.session) {
+            let session = self.session;
+            let passed = |lane: &Lane| lane.pending.iter().all(|p| p.marker != Some(session));
+            self.synced = self.lanes.iter().all(passed) && self.missing() == 0;
+        }
+        done.asks
+    }
+
+    /// The first offset that is not applied: what may be acknowledged. `None` while batches of an earlier history are pending.
+    pub fn watermark(&self) -> Option<Offset> {
+        let mut lowest = self.received;
+        for lane in &self.lanes {
+            if let Some(pending) = lane.pending.front() {
+                if pending.epoch != self.epoch {
+                    return None;
+                }
+                lowest = lowest.min(pending.floor);
+            }
+            if !lane.open.is_empty() {
+                lowest = lowest.min(lane.open_floor);
+            }
+        }
+        Some(lowest)
+    }
+
+    /// Whether, since the last call, every owner has passed the marker of this connection and lacks nothing.
+    pub fn take_synced(&mut self) -> bool {
+        std::mem::take(&mut self.synced)
+    }
+
+    /// Slots of the stream that the owners lack.
+    pub fn missing(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.missing).sum()
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_drained(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.pending.is_empty() && lane.open.is_empty())
+    }
+
+    fn frames(&mut self, frames: Frames<'_>, group: bool, locate: impl Fn(&[u8]) -> Located) {
+        let first = frames.get(0).offset;
+        for (index, frame) in frames.iter().enumerate() {
+            let floor = if group { first } else { frame.offset };
+            match key_of(frame.argv) {
+                Some(key) => {
+                    let at = locate(key);
+                    self.push(self.owners.owner(at.slot), frames, index, Some(at), floor, group);
+                }
+                // A frame without a key is about all slots of the stream.
+                None => {
+                    for owner in self.owners.shards() {
+                        self.push(owner, frames, index, None, floor, group);
+                    }
+                }
+            }
+        }
+    }
+
+    fn push(
+        &mut self,
+        owner: ShardId,
+        frames: Frames<'_>,
+        index: usize,
+        at: Option<Located>,
+        floor: Offset,
+        group: bool,
+    ) {
+        let lane = &self.lanes[owner.index()];
+        // The part of a group that one owner has is applied in one go: it stays in one batch.
+        if lane.open.len() >= limits::BATCH_FRAMES_MAX && !(group && lane.open_floor == floor) {
+            self.close(owner.index());
+        }
+        let lane = &mut self.lanes[owner.index()];
+        if lane.open.is_empty() {
+            lane.open_floor = floor;
+        }
+        lane.open.push(frames, index, at);
+        if lane.open.bytes() >= limits::ROUTER_BATCH_BYTES && !group {
+            self.close(owner.index());
+        }
+    }
+
+    fn item(&mut self, item: &Item<&[u8]>) {
+        match *item {
+            Item::Sync { at, .. } => {
+                self.epoch += 1;
+                self.received = at;
+                let gate = Arc::new(Gate::new(self.lanes.len()));
+                let item = item.map(<[u8]>::to_vec);
+                self.to_all(|| Body::Sync { item: item.clone(), gate: Arc::clone(&gate) }, None);
+            }
+            Item::Slots { first, count, at, payload } => {
+                for owner in self.owners.shards() {
+                    let slots = SlotRange { first: first.get(), end: first.get() + count };
+                    let slots = slots.intersect(self.owners.slots_of(owner));
+                    let Some(first_here) = slots.iter().next() else { continue };
+                    let mut part = Vec::new();
+                    for section in sections(first, count, payload) {
+                        match section {
+                            Ok(section) if slots.contains(section.slot) => part.extend_from_slice(section.encoded),
+                            Ok(_) => {}
+                            // What cannot be read is handed on as it is: the owner rejects it by name.
+                            Err(_) => part = payload.to_vec(),
+                        }
+                    }
+                    let item = Item::Slots { first: first_here, count: slots.len() as u16, at, payload: part };
+                    self.to_one(owner, Body::Item(item));
+                }
+            }
+            Item::SlotBegin { slot, .. }
+            | Item::Piece { slot, .. }
+            | Item::SlotEnd { slot, .. }
+            | Item::SlotDrop { slot }
+            | Item::Digest { slot, .. } => {
+                self.to_one(self.owners.owner(slot), Body::Item(item.map(<[u8]>::to_vec)));
+            }
+            Item::SyncEnd { .. } | Item::GetAck | Item::Ping { .. } => {}
+        }
+    }
+
+    fn to_one(&mut self, owner: ShardId, body: Body) {
+        self.close(owner.index());
+        self.dispatch(owner.index(), body, self.received, None);
+    }
+
+    fn to_all(&mut self, body: impl Fn() -> Body, marker: Option<u64>) {
+        for index in 0..self.lanes.len() {
+            self.close(index);
+            self.dispatch(index, body(), self.received, marker);
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        if !lane.open.is_empty() {
+            let batch = std::mem::replace(&mut lane.open, lane.spare.pop().unwrap_or_default());
+            let floor = lane.open_floor;
+            self.dispatch(index, Body::Frames(batch), floor, None);
+        }
+    }
+
+    fn dispatch(&mut self, index: usize, body: Body, floor: Offset, marker: Option<u64>) {
+        // A `+SYNC` itself belongs to what was before it: until it is passed, old batches may be under way.
+        let epoch = if matches!(body, Body::Sync { .. }) { self.epoch - 1 } else { self.epoch };
+        let lane = &mut self.lanes[index];
+        lane.pending.push_back(Pending { epoch, floor, marker });
+        lane.ready.push_back(Batch { stream: self.stream, body });
+    }
+
+    /// The slots of the stream.
+    pub fn range(&self) -> SlotRange {
+        self.range
+    }
+}
