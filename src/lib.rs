@@ -22,7 +22,12 @@ pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod slot;
+#[cfg(any(feature = "runtime", all(loom, test)))]
+pub mod runtime;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod shard;
+pub mod slot;
 pub mod slotset;
 pub mod snapshot;
 pub mod source;

@@ -57,10 +57,8 @@ pub enum Refused {
 impl Following {
     /// Nothing of anything yet, of an upstream with `upstream_shards` shards.
     pub fn new(range: SlotRange, upstream_shards: ShardCount, policy: Policy) -> Following {
-        let stream = |shard| Stream {
-            applier: Applier::new(range.intersect(upstream_shards.slots_of(shard))),
-            arrived: false,
-        };
+        let stream =
+            |shard| Stream { applier: Applier::new(range.intersect(upstream_shards.slots_of(shard))), arrived: false };
         Following { range, streams: upstream_shards.shards().map(stream).collect(), policy, loading: true }
     }
 

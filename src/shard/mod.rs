@@ -23,7 +23,7 @@ use crate::resp::Reply;
 use crate::snapshot::Located;
 use crate::source::Source;
 use crate::store::KeyspaceStore;
-use crate::store::command::{Context, Lazy, Random, Refusal, Spec, execute};
+use crate::store::command::{Context, Lazy, Random, Spec, execute};
 use crate::wire::{Argv, Effects};
 
 /// One shard.
@@ -168,4 +168,3 @@ impl Shard {
         self.following().is_none_or(|following| following.serves(slot))
     }
 }
-

@@ -139,9 +139,7 @@ impl<P> Item<P> {
             Item::Sync { generation, at, last_tx } => {
                 Item::Sync { generation: *generation, at: *at, last_tx: *last_tx }
             }
-            Item::Slots { first, count, at, payload } => {
-                Item::Slots { first: *first, count: *count, at: *at, payload }
-            }
+            Item::Slots { first, count, at, payload } => Item::Slots { first: *first, count: *count, at: *at, payload },
             Item::SlotBegin { slot, at } => Item::SlotBegin { slot: *slot, at: *at },
             Item::Piece { slot, at, payload } => Item::Piece { slot: *slot, at: *at, payload },
             Item::SlotEnd { slot, at, digest } => Item::SlotEnd { slot: *slot, at: *at, digest: *digest },
