@@ -21,11 +21,6 @@ pub mod resp;
 pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
-pub mod slot;
-#[cfg(any(feature = "runtime", all(loom, test)))]
-pub mod runtime;
-#[cfg(feature = "server")]
-pub mod server;
 pub mod shard;
 pub mod slot;
 pub mod slotset;
