@@ -303,6 +303,7 @@ mod tests {
         Welcome {
             generation: generation(9),
             next: Offset::new(120),
+            shard: ShardId::new(2),
             shards: ShardCount::new(4).unwrap(),
             born_empty: false,
             lineage: Lineage::new([fork(7, 90, 4), fork(5, 12, 4)]),
@@ -410,6 +411,7 @@ mod tests {
                 Answer::Welcome(Box::new(Welcome {
                     generation,
                     next,
+                    shard: ShardId::new(shards.get() - 1),
                     shards,
                     born_empty,
                     lineage,

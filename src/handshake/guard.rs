@@ -60,7 +60,7 @@ pub fn guard(held: Held, welcome: &Welcome) -> Result<(), GuardRefusal> {
 mod tests {
     use super::super::{Fork, Lineage, SyncReason};
     use super::*;
-    use crate::id::{Offset, ShardCount};
+    use crate::id::{Offset, ShardCount, ShardId};
 
     fn generation(number: u64) -> Generation {
         Generation::new(number).unwrap()
@@ -71,6 +71,7 @@ mod tests {
         Welcome {
             generation: generation(9),
             next: Offset::new(3),
+            shard: ShardId::new(0),
             shards: ShardCount::ONE,
             born_empty: true,
             lineage: Lineage::none(),
