@@ -358,7 +358,8 @@ mod tests {
 
     #[test]
     fn what_a_newer_version_adds_is_skipped() {
-        let line = b"+ACK 9 120 shiny n=4 born=data zstd=yes oldest=100 head=130 judgement=sync:solar_flare\r\n";
+        let line =
+            b"+ACK 9 120 shiny shard=2 n=4 born=data zstd=yes oldest=100 head=130 judgement=sync:solar_flare\r\n";
         let Ok(Some((Answer::Welcome(read), used))) = decode_answer(line) else { panic!() };
         let expected = Welcome {
             verdict: Verdict::Sync(SyncReason::Other),
