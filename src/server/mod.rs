@@ -10,8 +10,10 @@ mod serve;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::cli::Action;
@@ -79,13 +81,18 @@ fn machine() -> Machine {
 
 /// Lines go to the error output; what glommio says through `log` is among them, from warnings on.
 fn start_log(directives: &str) -> Result<(), Failure> {
-    let allowed = |error: &dyn std::fmt::Display| {
-        Failure::Usage(format!("--log {directives:?}: must be error, warn, info, debug, trace or directives: {error}"))
+    let allowed = || {
+        Failure::Usage(format!(
+            "--log {directives:?}: must be error, warn, info, debug or trace, or directives such as \
+             info,kevy_replicate=debug"
+        ))
     };
-    let mut filter = EnvFilter::builder().parse(directives).map_err(|error| allowed(&error))?;
-    if !directives.contains("glommio") {
-        filter = filter.add_directive("glommio=warn".parse().map_err(|error| allowed(&error))?);
+    // A lone word that is no level would be read as the name of a module, and silence everything else.
+    if directives.split(',').any(|part| !part.contains('=') && LevelFilter::from_str(part).is_err()) {
+        return Err(allowed());
     }
+    let quiet = if directives.contains("glommio") { "" } else { ",glommio=warn" };
+    let filter = EnvFilter::builder().parse(format!("{directives}{quiet}")).map_err(|_| allowed())?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,0 +1,157 @@
+//! What a person, a client or a peer does wrong: a clear line, an exit code, and nothing else harmed.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::kevy::{Kevy, command, free_ports};
+
+#[test]
+fn bad_usage_exits_2_with_one_line() {
+    for (args, line) in [
+        (&["--port", "0"][..], "--port \"0\": must be a whole number from 1 to 65535"),
+        (&["serve", "--role", "leader"], "--role \"leader\": must be primary, replica or standalone"),
+        (&["--prot", "1"], "unexpected argument '--prot' found; see kevy --help"),
+        (
+            &["--port", "60000", "--shards", "2"],
+            "listen_port_base = \"0 (port + 10000 = 70000)\": with 2 shards it must be at most 65533",
+        ),
+        (&["--log", "kevy=loudly"], LOG),
+        (&["--log", "loudly"], LOG),
+    ] {
+        let (code, said) = refused(args);
+        assert_eq!(code, Some(2), "{args:?}");
+        assert!(said.starts_with("kevy: ") && said.ends_with(line), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_bad_file_exits_2_with_one_line() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("kevy.toml");
+    fs::write(&file, "[replication]\nheartbeat = 5\n").expect("a file");
+    let file = file.to_str().expect("a plain path");
+    let (code, line) = refused(&["--config", file]);
+    assert_eq!(code, Some(2));
+    let expected = format!("kevy: {file}: heartbeat = \"5\": unknown key; there are role, listen_port_base, ");
+    assert!(line.starts_with(&expected) && !line.contains('\n'), "{line}");
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for args in [["--help"], ["--version"]] {
+        let output = command(&args).output().expect("kevy runs");
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).contains("kevy"), "{args:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_port_that_is_taken_exits_2() {
+    let port = free_ports(3);
+    for taken in [port, port + 2] {
+        let _holder = TcpListener::bind((Ipv4Addr::LOCALHOST, taken)).expect("the port was free");
+        let (port, base) = (port.to_string(), (port + 1).to_string());
+        let args = ["--port", &port, "--listen-port-base", &base, "--shards", "2", "--cpus", "off"];
+        let (code, line) = refused(&args);
+        assert_eq!(code, Some(2), "{line}");
+        assert!(line.contains(&taken.to_string()) && !line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_second_kevy_on_the_same_ports_exits_2() {
+    let first = Kevy::primary(1);
+    let (port, free) = (first.port.to_string(), free_ports(2));
+    let (base, other) = (free.to_string(), (free + 1).to_string());
+    let (code, line) = refused(&["--port", &port, "--listen-port-base", &base, "--shards", "1", "--cpus", "off"]);
+    assert_eq!(code, Some(2), "{line}");
+    let base = first.port_base.to_string();
+    let (code, line) = refused(&["--port", &other, "--listen-port-base", &base, "--shards", "1", "--cpus", "off"]);
+    assert_eq!(code, Some(2), "{line}");
+    assert_eq!(first.ask::<String>(&["PING"]).expect("the first goes on"), "PONG");
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn replicaof_to_itself_is_an_error() {
+    let node = Kevy::primary(2);
+    node.ask::<()>(&["SET", "key", "value"]).expect("SET");
+    let port = node.port.to_string();
+    node.ask::<()>(&["REPLICAOF", "127.0.0.1", &port]).expect_err("a node cannot follow itself");
+    assert_eq!(node.info("role").as_deref(), Some("master"));
+    assert_eq!(node.ask::<String>(&["GET", "key"]).expect("GET"), "value");
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn bad_bytes_from_a_client_end_that_connection_alone() {
+    let node = Kevy::primary(2);
+    let mut other = node.connect();
+    for bad in [
+        &b"*1\r\n$-5\r\n"[..],
+        b"*99999999\r\n",
+        b"*2\r\n$3\r\nGET\r\n$9999999999\r\n",
+        b"*1\r\n:1\r\n",
+        b"*1\r\n$4\r\nPINGxx",
+    ] {
+        let answer = talk(node.port, bad);
+        assert!(
+            answer.starts_with(b"-ERR Protocol error"),
+            "{:?}: {:?}",
+            bad.escape_ascii().to_string(),
+            answer.escape_ascii().to_string()
+        );
+        assert_eq!(redis::cmd("PING").query::<String>(&mut other).expect("the others go on"), "PONG");
+    }
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn bad_bytes_on_a_replication_port_end_that_link_alone() {
+    let primary = Kevy::primary(1);
+    let replica = Kevy::replica(1, primary.port_base);
+    for bad in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"*1\r\n$4\r\nPING\r\n", b"\r\n\r\n\r\n", &[0xff; 8_192]] {
+        let answer = talk(primary.port_base, bad);
+        assert!(answer.is_empty() || answer.starts_with(b"-"), "{:?}", answer.escape_ascii().to_string());
+    }
+    primary.ask::<()>(&["SET", "key", "1"]).expect("SET");
+    crate::compare::assert_becomes_equal(&primary, &replica);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_replica_refuses_to_be_followed() {
+    let primary = Kevy::primary(1);
+    let replica = Kevy::replica(1, primary.port_base);
+    let answer = talk(replica.port_base, b"REPLICATE FROM 0 ID nosy\r\n");
+    let line = answer.strip_suffix(b"\r\n").unwrap_or_else(|| panic!("{:?}", answer.escape_ascii().to_string()));
+    assert!(line.starts_with(b"-") && !line.contains(&b'\n'), "{:?}", answer.escape_ascii().to_string());
+}
+
+const LOG: &str = "must be error, warn, info, debug or trace, or directives such as info,kevy_replicate=debug";
+
+/// Runs kevy, which must end by itself; its exit code and what it said.
+fn refused(args: &[&str]) -> (Option<i32>, String) {
+    let output = command(args).output().expect("kevy runs");
+    let text = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+    (output.status.code(), text.lines().last().unwrap_or_default().to_owned())
+}
+
+/// Sends `bytes`, and returns everything that comes until the other end closes.
+fn talk(port: u16, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connects");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket option");
+    // The other end may close before it has read everything.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the connection was not closed: {error}"),
+    }
+    answer
+}

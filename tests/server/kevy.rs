@@ -1,0 +1,198 @@
+//! One `kevy` process: started on ports of its own in a directory of its own, and gone with its guard.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use redis::{Client, Connection, FromRedisValue, ToRedisArgs};
+use tempfile::TempDir;
+
+use crate::wait_until;
+
+/// A running node. Dropping it kills the process.
+pub struct Kevy {
+    /// The clients' port.
+    pub port: u16,
+    /// Shard `i` listens for replicas on this + `i`.
+    pub port_base: u16,
+    args: Vec<String>,
+    child: Child,
+    dir: TempDir,
+    starts: u32,
+}
+
+impl Kevy {
+    /// A primary of `shards` shards.
+    pub fn primary(shards: u16) -> Kevy {
+        Kevy::start(shards, &["--role", "primary"])
+    }
+
+    /// A replica of `shards` shards that follows `upstream`, a replication port base on loopback.
+    pub fn replica(shards: u16, upstream: u16) -> Kevy {
+        Kevy::replica_with(shards, upstream, &[])
+    }
+
+    /// A replica with further flags.
+    pub fn replica_with(shards: u16, upstream: u16, flags: &[&str]) -> Kevy {
+        let upstream = format!("127.0.0.1:{upstream}");
+        Kevy::start(shards, &[&["--role", "replica", "--upstream", &upstream], flags].concat())
+    }
+
+    /// A node of `shards` shards with these flags; ready for clients when this returns.
+    pub fn start(shards: u16, flags: &[&str]) -> Kevy {
+        let port = free_ports(1 + shards);
+        let port_base = port + 1;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut args = vec!["serve".to_owned()];
+        for (flag, value) in [
+            ("--port", port.to_string()),
+            ("--listen-port-base", port_base.to_string()),
+            ("--shards", shards.to_string()),
+            ("--cpus", "off".to_owned()),
+            ("--dir", dir.path().display().to_string()),
+            ("--replication-buffer-size", "64mb".to_owned()),
+        ] {
+            if !flags.contains(&flag) {
+                args.extend([flag.to_owned(), value]);
+            }
+        }
+        args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let child = spawn(&args, &dir.path().join("log-1")).expect("kevy starts");
+        let mut kevy = Kevy { port, port_base, args, child, dir, starts: 1 };
+        kevy.await_ready();
+        kevy
+    }
+
+    /// Kills the process at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the process is ours");
+        self.child.wait().expect("the process is ours");
+    }
+
+    /// Starts it again with the same ports and flags, after [`kill`](Self::kill); ready for clients when this returns.
+    pub fn restart(&mut self) {
+        assert!(self.child.try_wait().expect("the process is ours").is_some(), "it still runs");
+        self.starts += 1;
+        self.child = spawn(&self.args, &self.log_file()).expect("kevy starts");
+        self.await_ready();
+    }
+
+    /// Asks it to end, and returns how it ended.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        wait_until("the process ends after SIGTERM", || self.child.try_wait().expect("ours").is_some());
+        self.child.wait().expect("the process is ours")
+    }
+
+    /// Sends it a signal by name: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -s {name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
+        assert!(status.success(), "{kill}");
+    }
+
+    /// What it logged since its last start.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// A new client connection.
+    pub fn connect(&self) -> Connection {
+        self.try_connect().unwrap_or_else(|error| panic!("connecting to {}: {error}\n{}", self.port, self.log()))
+    }
+
+    /// The answer to one command, over a connection of its own.
+    pub fn ask<T: FromRedisValue>(&self, command: &[impl ToRedisArgs]) -> redis::RedisResult<T> {
+        let mut cmd = redis::Cmd::new();
+        for arg in command {
+            cmd.arg(arg);
+        }
+        cmd.query(&mut self.try_connect()?)
+    }
+
+    /// One field of `INFO`; `None` if it is not there.
+    pub fn info(&self, field: &str) -> Option<String> {
+        let text: String = self.ask(&["INFO"]).unwrap_or_else(|error| panic!("INFO: {error}\n{}", self.log()));
+        field_of(&text, field)
+    }
+
+    /// One field of `INFO` that is a number.
+    #[track_caller]
+    pub fn number(&self, field: &str) -> u64 {
+        let text = self.info(field).unwrap_or_else(|| panic!("INFO has no {field}"));
+        text.parse().unwrap_or_else(|_| panic!("{field}:{text} is not a number"))
+    }
+
+    /// The digest of all that it holds.
+    pub fn digest(&self) -> String {
+        self.ask(&["DEBUG", "DIGEST"]).expect("DEBUG DIGEST")
+    }
+
+    fn try_connect(&self) -> redis::RedisResult<Connection> {
+        let client = Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
+        let connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+        connection.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(connection)
+    }
+
+    fn await_ready(&mut self) {
+        wait_until("kevy answers PING", || {
+            if let Some(status) = self.child.try_wait().expect("the process is ours") {
+                panic!("kevy ended, {status}\n{}", self.log());
+            }
+            self.ask::<String>(&["PING"]).is_ok()
+        });
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join(format!("log-{}", self.starts))
+    }
+}
+
+impl Drop for Kevy {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is no matter here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("── log of kevy on port {}\n{}", self.port, self.log());
+        }
+    }
+}
+
+/// The command line of the binary under test.
+pub fn command(args: &[impl AsRef<std::ffi::OsStr>]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kevy"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// The first of `count` ports in a row that are free and that no other test of this process was given. They lie below
+/// the range from which outgoing connections take theirs.
+pub fn free_ports(count: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 12_000;
+    const SPAN: u16 = 20_000;
+    let start = (std::process::id() % u32::from(SPAN)) as u16;
+    for _ in 0..SPAN / count {
+        let taken = NEXT.fetch_add(count, Ordering::Relaxed);
+        let port = FIRST + ((u32::from(start) + u32::from(taken)) % u32::from(SPAN - count)) as u16;
+        if (port..port + count).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
+            return port;
+        }
+    }
+    panic!("no {count} free ports in a row");
+}
+
+fn spawn(args: &[String], log: &std::path::Path) -> io::Result<Child> {
+    let log = File::create(log)?;
+    command(args).stdout(log.try_clone()?).stderr(log).spawn()
+}
+
+fn field_of(info: &str, field: &str) -> Option<String> {
+    info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(|value| value.trim_end().to_owned()))
+}

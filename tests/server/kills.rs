@@ -1,0 +1,80 @@
+//! Processes that are killed: replicas come back and end equal; a primary that comes back empty erases nobody.
+
+use crate::compare::{assert_becomes_equal, await_caught_up};
+use crate::kevy::Kevy;
+use crate::load::Benchmark;
+use crate::wait_until;
+
+#[test]
+#[ignore = "needs serve"]
+fn twenty_kills_of_the_replica_end_equal() {
+    if !Benchmark::is_there() {
+        return;
+    }
+    let primary = Kevy::primary(2);
+    let mut replica = Kevy::replica(3, primary.port_base);
+    let mut load = Benchmark::every_type(primary.port, 60_000, 5_000);
+    for kill in 0..20_u64 {
+        if !load.is_running() {
+            load.finish();
+            load = Benchmark::every_type(primary.port, 60_000, 5_000);
+        }
+        // Each kill meets the replica at another point: while it dials, in its sync, in the live stream.
+        let frames = kill * kill * 50;
+        let from = primary.number("master_repl_offset");
+        wait_until("some writes came", || primary.number("master_repl_offset") >= from + frames);
+        replica.kill();
+        replica.restart();
+    }
+    load.finish();
+    assert_becomes_equal(&primary, &replica);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_primary_that_comes_back_empty_does_not_erase_its_replica() {
+    let mut primary = Kevy::primary(2);
+    let replica = Kevy::replica(2, primary.port_base);
+    for i in 0..100 {
+        primary.ask::<()>(&["SET", &format!("key:{i}"), "precious"]).expect("SET");
+    }
+    await_caught_up(&primary, &replica);
+    let digest = replica.digest();
+
+    primary.kill();
+    primary.restart();
+    primary.ask::<()>(&["SET", "new", "1"]).expect("SET");
+    wait_until("INFO says why it does not sync", || {
+        replica.info("master_link_error").is_some_and(|error| error.contains("empty"))
+    });
+    assert_eq!(replica.info("master_link_status").as_deref(), Some("down"));
+    assert_eq!(replica.ask::<String>(&["GET", "key:7"]).expect("it serves reads"), "precious");
+    assert_eq!(replica.digest(), digest);
+    assert!(replica.log().contains("accept_empty_primary"), "the log says the way out\n{}", replica.log());
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_replica_that_accepts_an_empty_primary_follows_it() {
+    let mut primary = Kevy::primary(2);
+    let replica = Kevy::replica_with(2, primary.port_base, &["--accept-empty-primary"]);
+    primary.ask::<()>(&["SET", "old", "1"]).expect("SET");
+    await_caught_up(&primary, &replica);
+
+    primary.kill();
+    primary.restart();
+    primary.ask::<()>(&["SET", "new", "1"]).expect("SET");
+    wait_until("it has what the primary has", || replica.digest() == primary.digest());
+    assert_becomes_equal(&primary, &replica);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_node_that_is_asked_to_end_ends_well() {
+    let mut primary = Kevy::primary(2);
+    let mut replica = Kevy::replica(1, primary.port_base);
+    primary.ask::<()>(&["SET", "key", "1"]).expect("SET");
+    await_caught_up(&primary, &replica);
+    assert_eq!(replica.stop().code(), Some(0), "{}", replica.log());
+    assert_eq!(primary.stop().code(), Some(0), "{}", primary.log());
+}

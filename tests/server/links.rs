@@ -1,0 +1,120 @@
+//! Links that are cut, stall, or lead nowhere.
+
+use crate::compare::{assert_becomes_equal, await_caught_up};
+use crate::kevy::{Kevy, free_ports};
+use crate::load::Benchmark;
+use crate::relay::Relay;
+use crate::wait_until;
+
+#[test]
+#[ignore = "needs serve"]
+fn a_cut_link_resumes_without_a_sync() {
+    if !Benchmark::is_there() {
+        return;
+    }
+    let primary = Kevy::primary(2);
+    let relay = Relay::start(primary.port_base, 2);
+    let replica = Kevy::replica(3, relay.port_base);
+    redis::cmd("SET").arg("first").arg(1).exec(&mut primary.connect()).expect("SET");
+    await_caught_up(&primary, &replica);
+    let syncs = primary.number("sync_full");
+
+    let load = Benchmark::sets(primary.port, 200_000, 20_000);
+    for _ in 0..5 {
+        let moved = relay.bytes_to_replica();
+        wait_until("the stream moves", || relay.bytes_to_replica() > moved + 100_000);
+        relay.cut();
+        wait_until("the replica sees the cut", || replica.info("master_link_status").as_deref() == Some("down"));
+        relay.heal();
+        let connections = relay.connections();
+        wait_until("it dials again", || relay.connections() > connections);
+        if relay.bytes_to_replica() > 15_000_000 {
+            break;
+        }
+    }
+    load.finish();
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(primary.number("sync_full"), syncs, "the window held all along");
+    assert!(primary.number("sync_partial_ok") >= 2);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_link_cut_for_longer_than_the_window_syncs() {
+    if !Benchmark::is_there() {
+        return;
+    }
+    let primary = Kevy::start(1, &["--replication-buffer-size", "64kb"]);
+    let relay = Relay::start(primary.port_base, 1);
+    let replica = Kevy::replica(2, relay.port_base);
+    redis::cmd("SET").arg("first").arg(1).exec(&mut primary.connect()).expect("SET");
+    await_caught_up(&primary, &replica);
+    let syncs = primary.number("sync_full");
+    relay.cut();
+    wait_until("the primary sees the cut", || primary.number("connected_slaves") == 0);
+    Benchmark::sets(primary.port, 50_000, 5_000).finish();
+    relay.heal();
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(primary.number("sync_full"), syncs + 1);
+    assert_eq!(primary.number("sync_full_reason_too_old"), 1);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_link_that_stalls_is_given_up_and_dialled_again() {
+    let primary = Kevy::start(1, &["--link-timeout-ms", "500", "--heartbeat-ms", "100"]);
+    let relay = Relay::start(primary.port_base, 1);
+    let replica = Kevy::replica_with(1, relay.port_base, &["--link-timeout-ms", "500", "--heartbeat-ms", "100"]);
+    primary.ask::<()>(&["SET", "key", "1"]).expect("SET");
+    await_caught_up(&primary, &replica);
+    assert!(relay.bytes_to_primary() > 0 && relay.bytes_to_replica() > 0);
+
+    relay.stall();
+    wait_until("the replica gives up the link", || replica.info("master_link_status").as_deref() == Some("down"));
+    primary.ask::<()>(&["SET", "key", "2"]).expect("SET");
+    relay.heal();
+    assert_becomes_equal(&primary, &replica);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn an_upstream_that_is_not_there_is_tried_again_and_named() {
+    let port_base = free_ports(1);
+    let replica = Kevy::replica(1, port_base);
+    wait_until("INFO says why", || replica.info("master_link_error").is_some());
+    assert_eq!(replica.info("master_link_status").as_deref(), Some("down"));
+    assert_eq!(replica.number("slave_repl_offset"), 0);
+
+    let primary = Kevy::start(1, &["--listen-port-base", &port_base.to_string()]);
+    redis::cmd("SET").arg("key").arg(1).exec(&mut primary.connect()).expect("SET");
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(replica.info("master_link_error"), None);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_name_that_does_not_resolve_is_named() {
+    let replica = Kevy::start(1, &["--role", "replica", "--upstream", "no-such-host.invalid:16004"]);
+    wait_until("INFO says why", || {
+        replica.info("master_link_error").is_some_and(|error| error.contains("no-such-host.invalid"))
+    });
+    assert_eq!(replica.ask::<String>(&["PING"]).expect("PING"), "PONG");
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn replicaof_follows_and_lets_go() {
+    let primary = Kevy::primary(2);
+    let other = Kevy::primary(3);
+    redis::cmd("SET").arg("key").arg("value").exec(&mut primary.connect()).expect("SET");
+    let port = primary.port.to_string();
+    other.ask::<()>(&["REPLICAOF", "127.0.0.1", &port]).expect("REPLICAOF");
+    assert_becomes_equal(&primary, &other);
+    assert_eq!(other.info("role").as_deref(), Some("slave"));
+    assert_eq!(other.number("master_port"), u64::from(primary.port));
+
+    other.ask::<()>(&["REPLICAOF", "NO", "ONE"]).expect("REPLICAOF NO ONE");
+    wait_until("it is a primary", || other.info("role").as_deref() == Some("master"));
+    redis::cmd("SET").arg("own").arg(1).exec(&mut other.connect()).expect("a primary takes writes");
+    assert_eq!(other.ask::<String>(&["GET", "key"]).expect("GET"), "value");
+}

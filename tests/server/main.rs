@@ -1,0 +1,32 @@
+//! Real `kevy` processes on loopback, from the outside: clients, cut links, kills, bad input. Every wait is for a
+//! condition and has a deadline; no test waits for time to pass.
+
+mod bad_input;
+mod clients;
+mod compare;
+mod freeze;
+mod kevy;
+mod kills;
+mod links;
+mod load;
+mod mirror;
+mod relay;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Long enough for a slow machine that does other things as well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns once `condition` holds.
+///
+/// # Panics
+/// If it does not within [`PATIENCE`]; the message says `what` was awaited.
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} for this: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

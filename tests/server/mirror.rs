@@ -1,0 +1,93 @@
+//! A replica that attaches in the middle of a load ends equal, whatever the numbers of shards are.
+
+use crate::compare::assert_becomes_equal;
+use crate::kevy::Kevy;
+use crate::load::Benchmark;
+use crate::wait_until;
+
+#[test]
+#[ignore = "needs serve"]
+fn one_to_one() {
+    mirrors(1, 1);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn two_to_two() {
+    mirrors(2, 2);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn one_to_three() {
+    mirrors(1, 3);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn three_to_two() {
+    mirrors(3, 2);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn four_to_one() {
+    mirrors(4, 1);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn every_type_is_mirrored() {
+    if !Benchmark::is_there() {
+        return;
+    }
+    let primary = Kevy::primary(2);
+    let replica = Kevy::replica(3, primary.port_base);
+    Benchmark::every_type(primary.port, 20_000, 2_000).finish();
+    assert_becomes_equal(&primary, &replica);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn flushall_and_expiry_are_mirrored() {
+    let primary = Kevy::primary(2);
+    let replica = Kevy::replica(1, primary.port_base);
+    let mut client = primary.connect();
+    for i in 0..1_000 {
+        redis::cmd("SET").arg(format!("before:{i}")).arg(i).exec(&mut client).expect("SET");
+    }
+    redis::cmd("FLUSHALL").exec(&mut client).expect("FLUSHALL");
+    for i in 0..1_000 {
+        redis::cmd("SET").arg(format!("after:{i}")).arg(i).arg("PX").arg(3_600_000 + i).exec(&mut client).expect("SET");
+    }
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(replica.ask::<u64>(&["DBSIZE"]).expect("DBSIZE"), 1_000);
+}
+
+#[test]
+#[ignore = "needs serve"]
+fn a_frame_of_any_size_crosses() {
+    let primary = Kevy::primary(1);
+    let replica = Kevy::replica(2, primary.port_base);
+    let big = vec![b'x'; 40 << 20];
+    redis::cmd("SET").arg("big").arg(&big).exec(&mut primary.connect()).expect("SET");
+    redis::cmd("SET").arg("small").arg(1).exec(&mut primary.connect()).expect("SET");
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(replica.ask::<u64>(&["STRLEN", "big"]).expect("STRLEN"), big.len() as u64);
+}
+
+/// Attaches a replica once a part of the load is there, and while the rest still comes.
+fn mirrors(primary_shards: u16, replica_shards: u16) {
+    if !Benchmark::is_there() {
+        return;
+    }
+    let primary = Kevy::primary(primary_shards);
+    let mut load = Benchmark::sets(primary.port, 400_000, 50_000);
+    wait_until("a part of the load is there", || primary.number("master_repl_offset") > 50_000);
+    assert!(load.is_running(), "the load was over before the replica attached");
+    let replica = Kevy::replica(replica_shards, primary.port_base);
+    load.finish();
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(primary.number("master_repl_offset"), 400_000);
+    assert_eq!(primary.number("connected_slaves"), 1);
+}

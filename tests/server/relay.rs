@@ -1,0 +1,138 @@
+//! A TCP relay between a replica and its primary that can cut every link, heal, stall, and count bytes.
+//!
+//! ```text
+//! replica ──▶ relay: base + i ──▶ primary: base + i        one listener per shard of the primary
+//! ```
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::kevy::free_ports;
+
+/// Relays while it lives.
+pub struct Relay {
+    /// Port `i` leads to the primary's port `i`.
+    pub port_base: u16,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Rises with every cut; a connection of an earlier number ends.
+    cuts: AtomicU64,
+    /// New connections are closed at once.
+    down: AtomicBool,
+    /// Bytes stay where they are; connections stay open.
+    stalled: AtomicBool,
+    /// Everything ends.
+    over: AtomicBool,
+    connections: AtomicU64,
+    to_replica: AtomicU64,
+    to_primary: AtomicU64,
+}
+
+impl Relay {
+    /// A relay to the `shards` ports from `primary_base` on.
+    pub fn start(primary_base: u16, shards: u16) -> Relay {
+        let port_base = free_ports(shards);
+        let state = Arc::new(State::default());
+        for i in 0..shards {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port_base + i)).expect("the port was free");
+            listener.set_nonblocking(true).expect("a socket option");
+            let state = Arc::clone(&state);
+            thread::spawn(move || accept(&listener, primary_base + i, &state));
+        }
+        Relay { port_base, state }
+    }
+
+    /// Ends every connection, and lets no new one through.
+    pub fn cut(&self) {
+        self.state.down.store(true, Ordering::SeqCst);
+        self.state.cuts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Lets new connections through, and bytes move.
+    pub fn heal(&self) {
+        self.state.stalled.store(false, Ordering::SeqCst);
+        self.state.down.store(false, Ordering::SeqCst);
+    }
+
+    /// Keeps connections open, and moves no byte.
+    pub fn stall(&self) {
+        self.state.stalled.store(true, Ordering::SeqCst);
+    }
+
+    /// Connections let through so far.
+    pub fn connections(&self) -> u64 {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bytes moved so far from the primary to the replica.
+    pub fn bytes_to_replica(&self) -> u64 {
+        self.state.to_replica.load(Ordering::SeqCst)
+    }
+
+    /// Bytes moved so far from the replica to the primary.
+    pub fn bytes_to_primary(&self) -> u64 {
+        self.state.to_primary.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.state.over.store(true, Ordering::SeqCst);
+    }
+}
+
+fn accept(listener: &TcpListener, port: u16, state: &Arc<State>) {
+    while !state.over.load(Ordering::SeqCst) {
+        let Ok((replica, _)) = listener.accept() else {
+            thread::sleep(TICK);
+            continue;
+        };
+        let cut = state.cuts.load(Ordering::SeqCst);
+        if state.down.load(Ordering::SeqCst) {
+            continue;
+        }
+        let Ok(primary) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
+        state.connections.fetch_add(1, Ordering::SeqCst);
+        let ways = [(primary.try_clone(), replica.try_clone(), true), (Ok(replica), Ok(primary), false)];
+        for (from, to, to_replica) in ways {
+            let (from, to) = (from.expect("a second handle"), to.expect("a second handle"));
+            let state = Arc::clone(state);
+            thread::spawn(move || pump(from, to, to_replica, cut, &state));
+        }
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, to_replica: bool, cut: u64, state: &State) {
+    from.set_nonblocking(false).and_then(|()| from.set_read_timeout(Some(TICK))).expect("a socket option");
+    let counter = if to_replica { &state.to_replica } else { &state.to_primary };
+    let mut buffer = vec![0; 256 << 10];
+    while state.cuts.load(Ordering::SeqCst) == cut && !state.over.load(Ordering::SeqCst) {
+        if state.stalled.load(Ordering::SeqCst) {
+            thread::sleep(TICK);
+            continue;
+        }
+        match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                if to.write_all(&buffer[..count]).is_err() {
+                    break;
+                }
+                counter.fetch_add(count as u64, Ordering::SeqCst);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => break,
+        }
+    }
+    // The other end may be closed already.
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+const TICK: Duration = Duration::from_millis(5);
