@@ -38,4 +38,6 @@ step "clippy, no features" cargo clippy --locked --no-default-features --all-tar
 step "clippy, all features" cargo clippy --locked --all-targets -- -D warnings
 step "tests, no features" cargo test --locked --no-default-features
 step "README's tests" readme test
+step "no executor stands still, 60 s" scripts/stall.sh 60
+step "the ring under the model checker" scripts/loom.sh
 step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
