@@ -67,8 +67,8 @@ fn key_of(number: u16) -> Vec<u8> {
     match number {
         0..60 => format!("{{tag}}~{}/{number}", number % 10).into_bytes(),
         LONG => [b"{tag}long".as_slice(), &[b'x'; 1004]].concat(),
-        LONG.. => [b"{tag}long".as_slice(), &vec![b'y'; 800 + 150 * usize::from(number - LONG)]].concat(),
-        _ => format!("{{tag}}{number}").into_bytes(),
+        60..LONG => format!("{{tag}}{number}").into_bytes(),
+        _ => [b"{tag}long".as_slice(), &vec![b'y'; 800 + 150 * usize::from(number - LONG)]].concat(),
     }
 }
 
@@ -107,14 +107,11 @@ struct World {
     live: Keys,
     staging: Option<Keys>,
     dump: Walk,
-    dump_at: DumpCursor0,
+    /// Where the dump is; `None` between two dumps.
+    dump_at: Option<DumpCursor>,
     scan: Walk,
     scan_at: ScanCursor,
 }
-
-/// Where the dump is; `None` between two dumps.
-#[derive(Default)]
-struct DumpCursor0(Option<DumpCursor>);
 
 impl World {
     fn forget(&mut self, key: &[u8]) {
@@ -205,12 +202,12 @@ impl World {
     }
 
     fn dump_step(&mut self, room: usize) {
-        if self.dump_at.0.is_none() {
+        if self.dump_at.is_none() {
             self.dump.steady = self.live.keys().cloned().collect();
         }
         let mut records = Vec::new();
-        let from = self.dump_at.0.unwrap_or(DumpCursor::START);
-        self.dump_at.0 = self.store.dump(slot(), from, room, &mut records);
+        let from = self.dump_at.unwrap_or(DumpCursor::START);
+        self.dump_at = self.store.dump(slot(), from, room, &mut records);
         let longest = 20_000;
         assert!(records.len() < room + 12 * longest, "a step is bounded");
         let mut copy = KeyspaceStore::new();
@@ -221,7 +218,7 @@ impl World {
             assert_eq!(held(entry), self.live[entry.key()], "as it is now");
             self.dump.seen.insert(entry.key().to_vec());
         });
-        if self.dump_at.0.is_none() {
+        if self.dump_at.is_none() {
             self.dump.end();
         }
     }
