@@ -2,8 +2,8 @@
 
 use super::aggregate::{Missing, read, write};
 use super::number;
-use super::refusal::{INDEX_OUT_OF_RANGE, NO_SUCH_KEY, NOT_POSITIVE, Refusal, SYNTAX};
-use super::string::{clamp, integer};
+use super::refusal::{INDEX_OUT_OF_RANGE, NO_SUCH_KEY, Refusal, SYNTAX};
+use super::string::{clamp, count_of, integer};
 use super::{Context, Misfit, NOTHING, Outcome};
 use crate::resp::Reply;
 use crate::snapshot::Located;
@@ -31,9 +31,13 @@ pub(super) fn llen(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
 }
 
 pub(super) fn lindex(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    // As Redis has it, nobody looks at the index of a missing list.
+    let Some(list) = read::<List>(context, at[0], argv.arg(1))? else {
+        reply.null();
+        return NOTHING;
+    };
     let index = integer(argv.arg(2))?;
-    let list = read::<List>(context, at[0], argv.arg(1))?;
-    reply.bulk_or_null(list.and_then(|list| list.get(index_within(index, list.len())?)));
+    reply.bulk_or_null(index_within(index, list.len()).and_then(|index| list.get(index)));
     NOTHING
 }
 
@@ -120,10 +124,6 @@ fn pop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Re
     }
     pop_some(context.store, at[0].into(), argv.arg(1), end, popped, |element| reply.bulk(element))?;
     if_changed(popped > 0)
-}
-
-fn count_of(text: &[u8]) -> Result<usize, Refusal> {
-    number::integer(text).and_then(|count| usize::try_from(count).ok()).ok_or(NOT_POSITIVE)
 }
 
 fn pop_some(

@@ -237,3 +237,6 @@ pub fn dispatch_argv(store: &mut KeyspaceStore, effect: Argv<'_>) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

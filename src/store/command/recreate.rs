@@ -1,4 +1,5 @@
-//! The effects that make a value anew under some key: how RENAME is said without naming two keys in one effect.
+//! Effects made of many members: those that make a value anew under some key, which is how RENAME is said without naming two
+//! keys in one effect, and those that take chosen members away.
 //!
 //! ```text
 //! string       SET k piece, APPEND k piece …
@@ -9,11 +10,12 @@
 //! expiry       PEXPIREAT k ms, last
 //! ```
 
-use super::refusal::{Refusal, TOO_LARGE_TO_MOVE};
+use super::group;
+use super::refusal::{Refusal, TOO_LARGE};
 use crate::limits::{COMMAND_BYTES_MAX, EFFECT_BYTES_TARGET};
 use crate::resp::double;
 use crate::store::{Entry, Value, ValueRef};
-use crate::wire::Command;
+use crate::wire::{Command, Effects};
 
 /// Bytes that an argument takes beside its own, at most.
 const ARG_BYTES: usize = 16;
@@ -58,6 +60,28 @@ pub(super) fn recreate(entry: &Entry<'_>, key: &[u8], out: &mut Vec<Command>) ->
     Ok(())
 }
 
+/// The effects of taking `members`, which are not none, away from `key` by `verb`; all of them at once is the end of the key.
+///
+/// # Errors
+/// If that would be more than the largest command.
+pub(super) fn removal<'a>(
+    verb: &[u8],
+    key: &[u8],
+    members: impl Iterator<Item = &'a [u8]>,
+    is_all: bool,
+) -> Result<Effects, Refusal> {
+    if is_all {
+        return Ok(Effects::One(super::del(key)));
+    }
+    let mut out = Vec::new();
+    let mut pieces = Pieces::new(verb, key, &mut out);
+    for member in members {
+        pieces.push([member])?;
+    }
+    pieces.end();
+    Ok(group(out))
+}
+
 fn string(bytes: &[u8], key: &[u8], out: &mut Vec<Command>) {
     let first = bytes.len().min(EFFECT_BYTES_TARGET);
     out.push(Command::new(&[b"SET", key, &bytes[..first]]));
@@ -89,7 +113,7 @@ impl<'a> Pieces<'a> {
         self.args.extend(member.map(<[u8]>::to_vec));
         self.payload += bytes;
         self.total += bytes + N * ARG_BYTES;
-        if self.total > COMMAND_BYTES_MAX { Err(TOO_LARGE_TO_MOVE) } else { Ok(()) }
+        if self.total > COMMAND_BYTES_MAX { Err(TOO_LARGE) } else { Ok(()) }
     }
 
     fn flush(&mut self) {

@@ -37,8 +37,8 @@ pub const INDEX_OUT_OF_RANGE: Refusal = Refusal::Text("ERR index out of range");
 pub const NOT_POSITIVE: Refusal = Refusal::Text("ERR value is out of range, must be positive");
 /// The string would be too long.
 pub const TOO_LONG: Refusal = Refusal::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
-/// The value is larger than what one group of effects may carry.
-pub const TOO_LARGE_TO_MOVE: Refusal = Refusal::Text("ERR the value is too large to be renamed");
+/// What the command would do is more than one group of effects may carry.
+pub const TOO_LARGE: Refusal = Refusal::Text("ERR the value is too large for this command");
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

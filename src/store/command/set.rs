@@ -1,15 +1,15 @@
 //! Commands on sets.
 
 use super::aggregate::{Missing, read, write};
-use super::number;
-use super::refusal::{NOT_POSITIVE, Refusal, SYNTAX};
-use super::string::integer;
+use super::recreate::removal;
+use super::refusal::{Refusal, SYNTAX};
+use super::string::{count_of, integer};
 use super::{Context, Misfit, NOTHING, Outcome, Random};
 use crate::resp::Reply;
 use crate::snapshot::Located;
 use crate::store::value::Set;
 use crate::store::{KeyspaceStore, Place};
-use crate::wire::{Argv, Command, Effects};
+use crate::wire::{Argv, Effects};
 
 // ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,8 +133,7 @@ pub(super) fn spop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
     if argv.len() > 3 {
         return Err(SYNTAX);
     }
-    let parse = |text| number::integer(text).and_then(|count| usize::try_from(count).ok()).ok_or(NOT_POSITIVE);
-    let count: Option<usize> = argv.get(2).map(parse).transpose()?;
+    let count = argv.get(2).map(count_of).transpose()?;
     let key = argv.arg(1);
     let Context { store, random, .. } = context;
     let Some(entry) = store.get(at[0], key) else {
@@ -148,25 +147,23 @@ pub(super) fn spop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
     let set = super::aggregate::in_entry::<Set>(entry)?;
     let chosen = choose(random, set.len(), count.unwrap_or(1));
     let chosen: Vec<Box<[u8]>> = chosen.into_iter().filter_map(|index| set.nth(index)).map(Box::from).collect();
+    let is_all = chosen.len() == set.len();
+    let effects = match chosen.is_empty() {
+        true => Effects::None,
+        false => removal(b"SREM", key, chosen.iter().map(|member| &**member), is_all)?,
+    };
     if count.is_some() {
         reply.set(chosen.len());
     }
     chosen.iter().for_each(|member| reply.bulk(member));
-    if chosen.is_empty() {
-        return NOTHING;
-    }
-    if chosen.len() == set.len() {
+    if is_all {
         store.remove(at[0], key);
-        return Ok(Effects::One(super::del(key)));
+    } else {
+        write(store, at[0].into(), key, Missing::Leave, |set: &mut Set| {
+            chosen.iter().for_each(|member| _ = set.remove(member));
+        })?;
     }
-    let effect: Vec<&[u8]> =
-        [b"SREM".as_slice(), key].into_iter().chain(chosen.iter().map(|member| &**member)).collect();
-    write(store, at[0].into(), key, Missing::Leave, |set: &mut Set| {
-        chosen.iter().for_each(|member| {
-            set.remove(member);
-        });
-    })?;
-    Ok(Effects::One(Command::new(&effect)))
+    Ok(effects)
 }
 
 // ── effects ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,9 @@
 //! Commands on strings.
 
 use super::number::{self, SumError};
-use super::refusal::{NOT_A_FLOAT, NOT_AN_INTEGER, NOT_FINITE, OVERFLOW, Refusal, SYNTAX, TOO_LONG, WRONG_TYPE};
+use super::refusal::{
+    NOT_A_FLOAT, NOT_AN_INTEGER, NOT_FINITE, NOT_POSITIVE, OVERFLOW, Refusal, SYNTAX, TOO_LONG, WRONG_TYPE,
+};
 use super::{Context, Misfit, NOTHING, Outcome, group};
 use crate::id::UnixMs;
 use crate::limits::BULK_BYTES_MAX;
@@ -60,7 +62,9 @@ pub(super) fn strlen(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, 
 pub(super) fn getrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (start, end) = (integer(argv.arg(2))?, integer(argv.arg(3))?);
     let value = read(context, at[0], argv.arg(1))?.unwrap_or_default();
-    let range = if start < 0 && end < 0 && start > end { None } else { clamp(start, end, value.len()) };
+    // Unlike with lists, an end before the beginning is the beginning, unless that turns the range around.
+    let is_turned = start < 0 && end < 0 && start > end;
+    let range = if is_turned { None } else { clamp(start, end.max(-(value.len() as i64)), value.len()) };
     reply.bulk(range.map_or(b"", |(first, end)| &value[first..end]));
     NOTHING
 }
@@ -72,11 +76,16 @@ pub(super) fn clamp(start: i64, end: i64, len: usize) -> Option<(usize, usize)> 
     let from_front = |index: i64| if index < 0 { index.saturating_add(len).max(0) } else { index };
     let end_is_before = end < 0 && end.saturating_add(len) < 0;
     let (start, end) = (from_front(start), from_front(end).min(len - 1));
-    (!end_is_before && start <= end && start < len).then_some((start as usize, end as usize + 1))
+    (!end_is_before && start <= end && start < len).then(|| (start as usize, end as usize + 1))
 }
 
 pub(super) fn integer(text: &[u8]) -> Result<i64, Refusal> {
     number::integer(text).ok_or(NOT_AN_INTEGER)
+}
+
+/// How many of something are asked for.
+pub(super) fn count_of(text: &[u8]) -> Result<usize, Refusal> {
+    number::integer(text).and_then(|count| usize::try_from(count).ok()).ok_or(NOT_POSITIVE)
 }
 
 // ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,33 +273,41 @@ pub(super) fn getdel(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, 
 
 pub(super) fn getex(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let key = argv.arg(1);
-    enum Change {
+    enum Change<'a> {
         None,
         Persist,
-        At(i64),
+        At(Unit, &'a [u8]),
     }
     let change = match (argv.get(2), argv.get(3), argv.len()) {
         (None, ..) => Change::None,
         (Some(option), None, _) if option.eq_ignore_ascii_case(b"PERSIST") => Change::Persist,
-        (Some(option), Some(time), 4) => {
-            let unit = Unit::parse(option).ok_or(SYNTAX)?;
-            Change::At(unit.absolute_positive(time, context.now, "getex")?)
-        }
+        (Some(option), Some(time), 4) => Change::At(Unit::parse(option).ok_or(SYNTAX)?, time),
         _ => return Err(SYNTAX),
     };
+    // As Redis has it, nobody looks at the time for a missing key.
     let Some(entry) = context.read(at[0], key) else {
         reply.null();
         return NOTHING;
     };
-    reply.bulk(in_entry(entry)?);
+    let value = in_entry(entry)?;
     match change {
-        Change::None => NOTHING,
-        Change::Persist if entry.expiry().is_none() => NOTHING,
+        Change::None => {
+            reply.bulk(value);
+            NOTHING
+        }
         Change::Persist => {
+            reply.bulk(value);
+            if entry.expiry().is_none() {
+                return NOTHING;
+            }
             context.store.set_expiry(at[0], key, None);
             Ok(Effects::One(Command::new(&[b"PERSIST", key])))
         }
-        Change::At(ms) => Ok(super::key::expire_at(context, at[0], key, ms)),
+        Change::At(unit, time) => {
+            let ms = unit.absolute_positive(time, context.now, "getex")?;
+            reply.bulk(value);
+            Ok(super::key::expire_at(context, at[0], key, ms))
+        }
     }
 }
 

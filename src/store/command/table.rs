@@ -350,7 +350,7 @@ static TABLE: &[Spec] = &[
     row("zpopmax", -2, ONE_KEY, WRITE_FAST, store(zset::zpopmax)),
     row("zremrangebyrank", 4, ONE_KEY, WRITE, effect(zset::zremrangebyrank, zset::apply_zremrangebyrank)),
     row("zremrangebyscore", 4, ONE_KEY, WRITE, effect(zset::zremrangebyscore, zset::apply_zremrangebyscore)),
-    row("zremrangebylex", 4, ONE_KEY, WRITE, effect(zset::zremrangebylex, zset::apply_zremrangebylex)),
+    row("zremrangebylex", 4, ONE_KEY, WRITE, store(zset::zremrangebylex)),
     // The connection, the node.
     row("ping", -1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("echo", 2, NO_KEYS, ALWAYS_FAST, SERVER),

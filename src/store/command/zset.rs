@@ -2,8 +2,9 @@
 
 use super::aggregate::{Missing, read, write};
 use super::number;
-use super::refusal::{NOT_A_FLOAT, NOT_AN_INTEGER, NOT_POSITIVE, Refusal, SYNTAX};
-use super::string::{clamp, integer};
+use super::recreate::removal;
+use super::refusal::{NOT_A_FLOAT, Refusal, SYNTAX};
+use super::string::{clamp, count_of, integer};
 use super::{Context, Misfit, NOTHING, Outcome};
 use crate::resp::{Protocol, Reply, double};
 use crate::snapshot::Located;
@@ -510,7 +511,7 @@ fn pop(context: &mut Context<'_>, at: Located, argv: Argv<'_>, down: bool, reply
     }
     let count = match argv.get(2) {
         None => None,
-        Some(text) => Some(usize::try_from(number::integer(text).ok_or(NOT_AN_INTEGER)?).map_err(|_| NOT_POSITIVE)?),
+        Some(text) => Some(count_of(text)?),
     };
     let key = argv.arg(1);
     let Some(zset) = read::<Zset>(context, at, key)? else {
@@ -524,6 +525,7 @@ fn pop(context: &mut Context<'_>, at: Located, argv: Argv<'_>, down: bool, reply
         false => zset.range(0, popped).map(own).collect(),
         true => zset.range_down(len - popped, len).map(own).collect(),
     };
+    let effects = take(context, at, key, members.iter().map(|(member, _)| &**member), popped == len)?;
     let is_nested = count.is_some() && reply.protocol() == Protocol::Resp3;
     reply.array(if is_nested { popped } else { popped * 2 });
     for (member, score) in &members {
@@ -533,17 +535,49 @@ fn pop(context: &mut Context<'_>, at: Located, argv: Argv<'_>, down: bool, reply
         reply.bulk(member);
         reply.double(*score);
     }
-    if popped == 0 {
+    Ok(effects)
+}
+
+/// Takes chosen members away, all or some, by the effects that say so.
+fn take<'m>(
+    context: &mut Context<'_>,
+    at: Located,
+    key: &[u8],
+    members: impl Iterator<Item = &'m [u8]> + Clone,
+    is_all: bool,
+) -> Outcome {
+    if members.clone().next().is_none() {
         return NOTHING;
     }
-    let mut effect: Vec<&[u8]> = vec![b"ZREM", key];
-    effect.extend(members.iter().map(|(member, _)| &**member));
-    write(context.store, at.into(), key, Missing::Leave, |zset: &mut Zset| {
-        members.iter().for_each(|(member, _)| {
-            zset.remove(member);
-        });
-    })?;
-    Ok(Effects::One(Command::new(&effect)))
+    let effects = removal(b"ZREM", key, members.clone(), is_all)?;
+    if is_all {
+        context.store.remove(at, key);
+    } else {
+        write(context.store, at.into(), key, Missing::Leave, |zset: &mut Zset| {
+            members.for_each(|member| _ = zset.remove(member));
+        })?;
+    }
+    Ok(effects)
+}
+
+/// Where scores differ, what lies between two members depends on how it is searched: the effect names the members.
+pub(super) fn zremrangebylex(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let (key, span) = (argv.arg(1), Span::lex(argv.arg(2), argv.arg(3))?);
+    let Some(zset) = read::<Zset>(context, at[0], key)? else {
+        reply.integer(0);
+        return NOTHING;
+    };
+    let (first, end) = span.ranks(zset, false);
+    let is_all = end - first == zset.len();
+    let members: Vec<Box<[u8]>> = zset.range(first, end).map(|(member, _)| Box::from(member)).collect();
+    let effects = take(context, at[0], key, members.iter().map(|member| &**member), is_all)?;
+    reply.count(members.len());
+    Ok(effects)
 }
 
 fn remove_range(store: &mut KeyspaceStore, place: Place, key: &[u8], span: Span<'_>) -> Result<usize, Refusal> {
@@ -588,15 +622,6 @@ pub(super) fn zremrangebyscore(
     remove_and_reply(context, at[0], argv, Span::score(argv.arg(2), argv.arg(3))?, reply)
 }
 
-pub(super) fn zremrangebylex(
-    context: &mut Context<'_>,
-    at: &[Located],
-    argv: Argv<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    remove_and_reply(context, at[0], argv, Span::lex(argv.arg(2), argv.arg(3))?, reply)
-}
-
 // ── effects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 pub(super) fn apply_zadd(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
@@ -627,12 +652,6 @@ pub(super) fn apply_zremrangebyrank(store: &mut KeyspaceStore, place: Place, arg
 
 pub(super) fn apply_zremrangebyscore(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
     let span = Span::score(argv.arg(2), argv.arg(3)).map_err(|_| Misfit::Form)?;
-    remove_range(store, place, argv.arg(1), span)?;
-    Ok(())
-}
-
-pub(super) fn apply_zremrangebylex(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
-    let span = Span::lex(argv.arg(2), argv.arg(3)).map_err(|_| Misfit::Form)?;
     remove_range(store, place, argv.arg(1), span)?;
     Ok(())
 }

@@ -1,0 +1,758 @@
+//! What every command answers and leaves behind, and that a store which only saw the effects equals the one that executed.
+
+use super::*;
+use crate::resp::{Protocol, inline};
+use crate::snapshot::{Digest, DumpCursor};
+use crate::wire::ArgRange;
+use proptest::prelude::*;
+
+/// A primary's shard, or a replica's.
+struct Node {
+    store: KeyspaceStore,
+    now: u64,
+    random: Random,
+    lazy: Lazy,
+    protocol: Protocol,
+    expired_keys: u64,
+}
+
+/// Arguments in a buffer of their own.
+struct Line {
+    bytes: Vec<u8>,
+    ranges: Vec<ArgRange>,
+}
+
+impl Line {
+    fn new(text: &str) -> Line {
+        let (mut bytes, mut ranges) = (text.as_bytes().to_vec(), Vec::new());
+        inline::split(&mut bytes, &mut ranges).unwrap();
+        Line { bytes, ranges }
+    }
+
+    fn decoded(command: &Command) -> Line {
+        let mut ranges = Vec::new();
+        let used = decode_multibulk(command.as_bytes(), &mut ranges);
+        assert_eq!(used, Ok(Some(command.as_bytes().len())));
+        Line { bytes: command.as_bytes().to_vec(), ranges }
+    }
+
+    fn argv(&self) -> Argv<'_> {
+        Argv::new(&self.bytes, &self.ranges)
+    }
+
+    fn text(&self) -> String {
+        self.argv().iter().map(|arg| arg.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Node {
+    fn new(lazy: Lazy) -> Node {
+        let (store, random) = (KeyspaceStore::new(), Random::seeded(1));
+        Node { store, now: 1_000_000, random, lazy, protocol: Protocol::Resp2, expired_keys: 0 }
+    }
+
+    /// Executes a command; its reply, and its effects as they go into the stream.
+    fn run(&mut self, text: &str) -> (String, Vec<Command>) {
+        let line = Line::new(text);
+        let argv = line.argv();
+        let spec = find(argv.arg(0)).unwrap();
+        let at: Vec<Located> = spec.keys(argv.len()).map(|index| self.store.locate(argv.arg(index))).collect();
+        let mut out = Vec::new();
+        let mut context = Context {
+            store: &mut self.store,
+            now: UnixMs::new(self.now),
+            random: &mut self.random,
+            lazy: self.lazy,
+            expired_keys: &mut self.expired_keys,
+        };
+        let effects = execute(spec, &mut context, &at, argv, &mut Reply::new(&mut out, self.protocol));
+        let effects = match effects {
+            Effects::None => Vec::new(),
+            Effects::Verbatim => vec![Command::new(&argv.iter().collect::<Vec<_>>())],
+            Effects::One(command) => vec![command],
+            Effects::Group(commands) => {
+                assert!(commands.len() > 1, "a group of one is one");
+                commands
+            }
+        };
+        (String::from_utf8_lossy(&out).into_owned(), effects)
+    }
+
+    fn effects(&mut self, text: &str) -> String {
+        let effects = self.run(text).1;
+        effects.iter().map(|command| Line::decoded(command).text()).collect::<Vec<_>>().join("; ")
+    }
+
+    fn apply(&mut self, command: &Command) {
+        let line = Line::decoded(command);
+        let argv = line.argv();
+        if argv.arg(0) == b"FLUSHALL" {
+            return self.store.clear_slots(SlotRange::ALL);
+        }
+        let at = self.store.locate(argv.arg(1));
+        assert_eq!(self.store.apply(Copy::Live, at, argv), Ok(()), "{}", line.text());
+    }
+
+    /// The digest of the slots that the tests' keys are in.
+    fn digest(&self) -> Digest {
+        let mut slots: Vec<_> = keys().map(|key| self.store.locate(key.as_bytes()).slot).collect();
+        slots.sort();
+        slots.dedup();
+        let mut sum = Digest::default();
+        slots.into_iter().for_each(|slot| sum += self.store.digest(Copy::Live, slot));
+        sum
+    }
+}
+
+#[test]
+fn every_command_leaves_these_effects() {
+    // What was done before, the command, its effects. The time is 1000000.
+    let table: &[(&[&str], &str, &str)] = &[
+        (&[], "SET k v", "SET k v"),
+        (&[], "set k v", "set k v"),
+        (&[], "SET k v EX 10", "SET k v PXAT 1010000"),
+        (&[], "SET k v PX 10", "SET k v PXAT 1000010"),
+        (&[], "SET k v EXAT 2000", "SET k v PXAT 2000000"),
+        (&[], "SET k v PXAT 2000000", "SET k v PXAT 2000000"),
+        (&["SET k v"], "SET k w PXAT 5", "DEL k"),
+        (&[], "SET k w PXAT 5", ""),
+        (&[], "SET k v NX", "SET k v"),
+        (&["SET k v"], "SET k w NX", ""),
+        (&["SET k v"], "SET k w XX GET", "SET k w"),
+        (&[], "SET k w XX", ""),
+        (&["SET k v EX 10"], "SET k w KEEPTTL", "SET k w KEEPTTL"),
+        (&["LPUSH k v"], "SET k w GET", ""),
+        (&["SET k v"], "SET k w EX 0", ""),
+        (&[], "SETNX k v", "SET k v"),
+        (&["SET k v"], "SETNX k w", ""),
+        (&[], "SETEX k 10 v", "SET k v PXAT 1010000"),
+        (&[], "PSETEX k 10 v", "SET k v PXAT 1000010"),
+        (&["SET k v"], "GETSET k w", "SET k w"),
+        (&["SET k v"], "GETDEL k", "DEL k"),
+        (&[], "GETDEL k", ""),
+        (&["SET k v"], "GETEX k", ""),
+        (&["SET k v"], "GETEX k EX 10", "PEXPIREAT k 1010000"),
+        (&["SET k v"], "GETEX k PXAT 10", "DEL k"),
+        (&["SET k v"], "GETEX k PERSIST", ""),
+        (&["SET k v EX 10"], "GETEX k PERSIST", "PERSIST k"),
+        (&[], "MSET a 1 b 2 a 3", "SET a 1; SET b 2; SET a 3"),
+        (&[], "MSET a 1", "SET a 1"),
+        (&["SET b 1"], "MSETNX a 1 b 2", ""),
+        (&[], "MSETNX a 1 b 2", "SET a 1; SET b 2"),
+        (&[], "INCR k", "INCR k"),
+        (&["SET k v"], "INCR k", ""),
+        (&[], "DECRBY k 5", "DECRBY k 5"),
+        (&["SET k 0.1 EX 10"], "INCRBYFLOAT k 0.2", "SET k 0.3 KEEPTTL"),
+        (&[], "APPEND k v", "APPEND k v"),
+        (&["SET k v"], "APPEND k ''", ""),
+        (&[], "SETRANGE k 2 v", "SETRANGE k 2 v"),
+        (&[], "SETRANGE k 2 ''", ""),
+        (&["SET k v"], "GET k", ""),
+        (&["SET k v"], "DEL k", "DEL k"),
+        (&["SET a 1", "SET c 1"], "DEL a b c a", "DEL a; DEL c"),
+        (&["SET a 1"], "UNLINK a b", "DEL a"),
+        (&[], "DEL k", ""),
+        (&["SET k v"], "EXPIRE k 10", "PEXPIREAT k 1010000"),
+        (&["SET k v"], "EXPIRE k -1", "DEL k"),
+        (&["SET k v"], "EXPIREAT k 1000", "DEL k"),
+        (&["SET k v"], "PEXPIRE k 10 XX", ""),
+        (&["SET k v"], "PEXPIRE k 10 GT", ""),
+        (&["SET k v"], "PEXPIRE k 10 LT", "PEXPIREAT k 1000010"),
+        (&["SET k v PX 50"], "PEXPIRE k 10 NX", ""),
+        (&[], "EXPIRE k 10", ""),
+        (&["SET k v EX 10"], "PERSIST k", "PERSIST k"),
+        (&["SET k v"], "PERSIST k", ""),
+        (&["SET a v EX 10", "SADD b m"], "RENAME a b", "DEL a; DEL b; SET b v; PEXPIREAT b 1010000"),
+        (&["RPUSH a 1 2 3"], "RENAME a b", "DEL a; RPUSH b 1 2 3"),
+        (&["HSET a f v"], "RENAMENX a b", "DEL a; HSET b f v"),
+        (&["ZADD a 1.5 m inf n"], "RENAME a b", "DEL a; ZADD b 1.5 m inf n"),
+        (&["SET a v"], "RENAME a a", ""),
+        (&["SET a v", "SET b v"], "RENAMENX a b", ""),
+        (&[], "FLUSHALL ASYNC", "FLUSHALL"),
+        (&[], "FLUSHDB", "FLUSHALL"),
+        (&[], "HSET k f v", "HSET k f v"),
+        (&[], "HSETNX k f v", "HSET k f v"),
+        (&["HSET k f v"], "HSETNX k f w", ""),
+        (&[], "HINCRBY k f 2", "HINCRBY k f 2"),
+        (&["HSET k f 0.1"], "HINCRBYFLOAT k f 0.2", "HSET k f 0.3"),
+        (&["HSET k f 1"], "HDEL k f g", "HDEL k f g"),
+        (&["HSET k f 1"], "HDEL k g", ""),
+        (&[], "LPUSH k a b", "LPUSH k a b"),
+        (&[], "LPUSHX k a", ""),
+        (&["LPUSH k a"], "RPUSHX k a", "RPUSHX k a"),
+        (&["LPUSH k a"], "LPOP k", "LPOP k"),
+        (&["LPUSH k a"], "LPOP k 0", ""),
+        (&[], "RPOP k 2", ""),
+        (&["LPUSH k a"], "LSET k 0 b", "LSET k 0 b"),
+        (&["LPUSH k a"], "LSET k 1 b", ""),
+        (&["LPUSH k a"], "LREM k 0 a", "LREM k 0 a"),
+        (&["LPUSH k a"], "LREM k 0 b", ""),
+        (&["LPUSH k a"], "LTRIM k 0 -1", ""),
+        (&["LPUSH k a"], "LTRIM k 1 -1", "LTRIM k 1 -1"),
+        (&["LPUSH k a"], "LINSERT k BEFORE a b", "LINSERT k BEFORE a b"),
+        (&["LPUSH k a"], "LINSERT k BEFORE b b", ""),
+        (&[], "SADD k a b", "SADD k a b"),
+        (&["SADD k a"], "SADD k a", ""),
+        (&["SADD k a"], "SREM k a b", "SREM k a b"),
+        (&["SADD k a"], "SPOP k", "DEL k"),
+        (&["SADD k a a2"], "SPOP k 5", "DEL k"),
+        (&["SADD k a"], "SPOP k 0", ""),
+        (&[], "ZADD k 1 a 2 b", "ZADD k 1 a 2 b"),
+        (&["ZADD k 1 a"], "ZADD k 1 a", ""),
+        (&["ZADD k 1 a"], "ZADD k NX 2 a 3 b", "ZADD k 3 b"),
+        (&["ZADD k 1 a"], "ZADD k XX CH 2 a 3 b", "ZADD k 2 a"),
+        (&["ZADD k 1 a 5 b"], "ZADD k GT 2 a 3 b", "ZADD k 2 a"),
+        (&["ZADD k 1 a 5 b"], "ZADD k LT 2 a 3 b", "ZADD k 3 b"),
+        (&["ZADD k 1 a"], "ZADD k INCR 1.5 a", "ZADD k 2.5 a"),
+        (&["ZADD k 1 a"], "ZINCRBY k 1.5 a", "ZADD k 2.5 a"),
+        (&["ZADD k 1 a"], "ZINCRBY k 0 a", ""),
+        (&["ZADD k 1 a 2 b"], "ZPOPMIN k", "ZREM k a"),
+        (&["ZADD k 1 a 2 b"], "ZPOPMAX k 5", "DEL k"),
+        (&["ZADD k 1 a 2 b 3 c"], "ZPOPMAX k 2", "ZREM k c b"),
+        (&["ZADD k 0 a 0 b 0 c"], "ZREMRANGEBYLEX k [b +", "ZREM k b c"),
+        (&["ZADD k 0 a 0 b 0 c"], "ZREMRANGEBYLEX k - +", "DEL k"),
+        (&["ZADD k 0 a 0 b 0 c"], "ZREMRANGEBYLEX k (c +", ""),
+        (&["ZADD k 1 a"], "ZREM k a b", "ZREM k a b"),
+        (&["ZADD k 1 a 2 b"], "ZREMRANGEBYRANK k 0 0", "ZREMRANGEBYRANK k 0 0"),
+        (&["ZADD k 1 a 2 b"], "ZREMRANGEBYSCORE k (1 2", "ZREMRANGEBYSCORE k (1 2"),
+        (&["ZADD k 1 a 2 b"], "ZREMRANGEBYSCORE k 5 6", ""),
+    ];
+    for (before, command, expected) in table {
+        let mut node = Node::new(Lazy::Delete);
+        for line in *before {
+            assert!(!node.run(line).1.is_empty(), "{line} before {command}");
+        }
+        assert_eq!(node.effects(command), *expected, "{command} after {before:?}");
+    }
+}
+
+#[test]
+fn an_expired_key_goes_first_on_a_primary_and_is_hidden_on_a_replica() {
+    let expired = |lazy| {
+        let mut node = Node::new(lazy);
+        node.run("SET k 5 PX 10");
+        node.run("SET other 5 PX 10");
+        node.now += 10;
+        node
+    };
+    let cases = [
+        ("INCR k", ":1\r\n", "DEL k; INCR k"),
+        ("SET k v", "+OK\r\n", "DEL k; SET k v"),
+        ("GET k", "$-1\r\n", "DEL k"),
+        ("DEL k", ":0\r\n", "DEL k"),
+        ("MSET k 1 a 2", "+OK\r\n", "DEL k; SET k 1; SET a 2"),
+        ("LPOP k", "$-1\r\n", "DEL k"),
+        ("SET k v XX", "$-1\r\n", "DEL k"),
+        ("PERSIST k", ":0\r\n", "DEL k"),
+        ("RENAME k other", "-ERR no such key\r\n", "DEL k; DEL other"),
+    ];
+    for (command, reply, effects) in cases {
+        assert_eq!(expired(Lazy::Delete).run(command).0, reply, "{command}");
+        let mut node = expired(Lazy::Delete);
+        assert_eq!(node.effects(command), effects, "{command}");
+        assert!(node.expired_keys > 0);
+    }
+    let mut replica = expired(Lazy::Hide);
+    for (command, reply) in [
+        ("GET k", "$-1\r\n"),
+        ("EXISTS k other", ":0\r\n"),
+        ("TYPE k", "+none\r\n"),
+        ("STRLEN k", ":0\r\n"),
+        ("TTL k", ":-2\r\n"),
+        ("SRANDMEMBER k", "$-1\r\n"),
+        ("KEYS *", "*0\r\n"),
+        ("RANDOMKEY", "$-1\r\n"),
+        ("SCAN 0 COUNT 100", "*2\r\n$1\r\n0\r\n*0\r\n"),
+    ] {
+        assert_eq!(replica.run(command), (reply.to_owned(), Vec::new()), "{command}");
+    }
+    assert_eq!(replica.store.len(), 2, "a replica waits for its primary's word");
+}
+
+#[test]
+fn commands_answer_as_redis_does() {
+    // A list of commands on one node, each with its reply.
+    let table: &[&[(&str, &str)]] = &[
+        &[
+            ("GET k", "$-1"),
+            ("SET k v", "+OK"),
+            ("GET k", "$1|v"),
+            ("SET k w NX", "$-1"),
+            ("SET k w NX GET", "$1|v"),
+            ("SET k w XX GET", "$1|v"),
+            ("SET k w EX 0", "-ERR invalid expire time in 'set' command"),
+            ("SET k w EX a", "-ERR value is not an integer or out of range"),
+            ("SET k w EX 9223372036854775807", "-ERR invalid expire time in 'set' command"),
+            ("SET k w NX XX", "-ERR syntax error"),
+            ("SET k w EX 1 PX 1", "-ERR syntax error"),
+            ("SET k w EX 1 KEEPTTL", "-ERR syntax error"),
+            ("SET k", "-ERR wrong number of arguments for 'set' command"),
+            ("GETRANGE k 0 -1", "$1|w"),
+            ("MGET k nosuch k", "*3|$1|w|$-1|$1|w"),
+            ("MSET a 1 b", "-ERR wrong number of arguments for 'mset' command"),
+            ("INCR k", "-ERR value is not an integer or out of range"),
+            ("SETEX k 0 v", "-ERR invalid expire time in 'setex' command"),
+            ("LPUSH k v", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ],
+        &[
+            ("SET n 9223372036854775807", "+OK"),
+            ("INCR n", "-ERR increment or decrement would overflow"),
+            ("DECRBY n -9223372036854775808", "-ERR decrement would overflow"),
+            ("DECRBY n 7", ":9223372036854775800"),
+            ("INCRBYFLOAT n x", "-ERR value is not a valid float"),
+            ("SET n 10.50", "+OK"),
+            ("INCRBYFLOAT n 0.1", "$4|10.6"),
+            ("INCRBYFLOAT n inf", "-ERR increment would produce NaN or Infinity"),
+        ],
+        &[
+            ("APPEND s Hello", ":5"),
+            ("APPEND s World", ":10"),
+            ("SETRANGE s 5 ' there'", ":11"),
+            ("GETRANGE s -5 -1", "$5|there"),
+            ("GETRANGE s 5 3", "$0|"),
+            ("SETRANGE s -1 x", "-ERR offset is out of range"),
+            ("SETRANGE s 536870912 x", "-ERR string exceeds maximum allowed size (proto-max-bulk-len)"),
+            ("SUBSTR s 0 100", "$11|Hello there"),
+            ("STRLEN s", ":11"),
+            ("TYPE s", "+string"),
+            ("GETDEL s", "$11|Hello there"),
+            ("EXISTS s", ":0"),
+        ],
+        &[
+            ("SET k v PX 1500", "+OK"),
+            ("PTTL k", ":1500"),
+            ("TTL k", ":2"),
+            ("PEXPIRETIME k", ":1001500"),
+            ("EXPIRETIME k", ":1002"),
+            ("EXPIRE k 1 NX", ":0"),
+            ("EXPIRE k 1 GT", ":0"),
+            ("EXPIRE k 1 LT", ":1"),
+            ("TTL k", ":1"),
+            ("EXPIRE k 1 NX XX", "-ERR NX and XX, GT or LT options at the same time are not compatible"),
+            ("EXPIRE k 1 GT LT", "-ERR GT and LT options at the same time are not compatible"),
+            ("EXPIRE k 1 AB", "-ERR Unsupported option AB"),
+            ("EXPIRE k 9223372036854775807", "-ERR invalid expire time in 'expire' command"),
+            ("PERSIST k", ":1"),
+            ("PERSIST k", ":0"),
+            ("TTL k", ":-1"),
+            ("TTL nosuch", ":-2"),
+            ("RENAME nosuch k", "-ERR no such key"),
+            ("RENAMENX k j", ":1"),
+            ("DBSIZE", ":1"),
+            ("RANDOMKEY", "$1|j"),
+            ("KEYS [a-k]", "*1|$1|j"),
+            ("SCAN 0 MATCH x* COUNT 20000", "*2|$1|0|*0"),
+            ("SCAN 0 COUNT 20000 TYPE string", "*2|$1|0|*1|$1|j"),
+            ("SCAN 0 COUNT 20000 TYPE list", "*2|$1|0|*0"),
+            ("SCAN x", "-ERR invalid cursor"),
+            ("SCAN 0 COUNT 0", "-ERR syntax error"),
+            ("TOUCH j j x", ":2"),
+            ("FLUSHALL NOW", "-ERR syntax error"),
+            ("FLUSHALL", "+OK"),
+            ("DBSIZE", ":0"),
+        ],
+        &[
+            ("HSET h a 1 b 2 a 3", ":2"),
+            ("HSET h a", "-ERR wrong number of arguments for 'hset' command"),
+            ("HSET h a 1 b", "-ERR wrong number of arguments for 'hset' command"),
+            ("HMSET h c 4", "+OK"),
+            ("HGET h a", "$1|3"),
+            ("HMGET h a x", "*2|$1|3|$-1"),
+            ("HGETALL h", "*6|$1|a|$1|3|$1|b|$1|2|$1|c|$1|4"),
+            ("HKEYS h", "*3|$1|a|$1|b|$1|c"),
+            ("HVALS h", "*3|$1|3|$1|2|$1|4"),
+            ("HLEN h", ":3"),
+            ("HEXISTS h a", ":1"),
+            ("HSTRLEN h x", ":0"),
+            ("HINCRBY h a 2", ":5"),
+            ("HINCRBY h a x", "-ERR value is not an integer or out of range"),
+            ("HSET h t text", ":1"),
+            ("HINCRBY h t 1", "-ERR hash value is not an integer"),
+            ("HINCRBYFLOAT h t 1", "-ERR hash value is not a float"),
+            ("HINCRBYFLOAT h a 0.5", "$3|5.5"),
+            ("HDEL h a b c t x", ":4"),
+            ("EXISTS h", ":0"),
+            ("HGETALL h", "*0"),
+        ],
+        &[
+            ("RPUSH l a b c", ":3"),
+            ("LPUSH l z y", ":5"),
+            ("LRANGE l 0 -1", "*5|$1|y|$1|z|$1|a|$1|b|$1|c"),
+            ("LRANGE l -2 100", "*2|$1|b|$1|c"),
+            ("LRANGE l 5 9", "*0"),
+            ("LINDEX l -1", "$1|c"),
+            ("LINDEX l 5", "$-1"),
+            ("LPOP l", "$1|y"),
+            ("RPOP l 2", "*2|$1|c|$1|b"),
+            ("LPOP l -1", "-ERR value is out of range, must be positive"),
+            ("LPOP l 0", "*0"),
+            ("LPOP x", "$-1"),
+            ("LPOP x 1", "*-1"),
+            ("LSET l 0 q", "+OK"),
+            ("LSET l 9 q", "-ERR index out of range"),
+            ("LSET x 0 q", "-ERR no such key"),
+            ("LINSERT l AFTER q r", ":3"),
+            ("LINSERT l AFTER x r", ":-1"),
+            ("LINSERT x AFTER x r", ":0"),
+            ("LINSERT l BESIDE x r", "-ERR syntax error"),
+            ("LREM l -1 q", ":1"),
+            ("LTRIM l 5 9", "+OK"),
+            ("EXISTS l", ":0"),
+        ],
+        &[
+            ("SADD s a b a", ":2"),
+            ("SISMEMBER s a", ":1"),
+            ("SMISMEMBER s a x", "*2|:1|:0"),
+            ("SMEMBERS s", "*2|$1|a|$1|b"),
+            ("SCARD s", ":2"),
+            ("SPOP s -1", "-ERR value is out of range, must be positive"),
+            ("SREM s a x", ":1"),
+            ("SRANDMEMBER s", "$1|b"),
+            ("SRANDMEMBER s -2", "*2|$1|b|$1|b"),
+            ("SRANDMEMBER s 5", "*1|$1|b"),
+            ("SPOP s 3", "*1|$1|b"),
+            ("SPOP s", "$-1"),
+            ("SPOP s 3", "*0"),
+        ],
+        &[
+            ("ZADD z 1 a 2 b 3 c", ":3"),
+            ("ZADD z CH 1 a 5 b", ":1"),
+            ("ZADD z INCR 1 a", "$1|2"),
+            ("ZADD z NX INCR 1 a", "$-1"),
+            ("ZADD z NX XX 1 a", "-ERR XX and NX options at the same time are not compatible"),
+            ("ZADD z GT NX 1 a", "-ERR GT, LT, and/or NX options at the same time are not compatible"),
+            ("ZADD z INCR 1 a 2 b", "-ERR INCR option supports a single increment-element pair"),
+            ("ZADD z x a", "-ERR value is not a valid float"),
+            ("ZADD z 1 a 2", "-ERR syntax error"),
+            ("ZRANGE z 0 -1 WITHSCORES", "*6|$1|a|$1|2|$1|c|$1|3|$1|b|$1|5"),
+            ("ZRANGE z 0 0 REV", "*1|$1|b"),
+            ("ZREVRANGE z 0 1", "*2|$1|b|$1|c"),
+            ("ZRANGE z (2 5 BYSCORE LIMIT 1 1", "*1|$1|b"),
+            ("ZRANGE z +inf (2 BYSCORE REV LIMIT 1 5", "*1|$1|c"),
+            ("ZRANGEBYSCORE z -inf +inf WITHSCORES LIMIT 0 1", "*2|$1|a|$1|2"),
+            ("ZREVRANGEBYSCORE z 5 3", "*2|$1|b|$1|c"),
+            (
+                "ZRANGE z 0 1 LIMIT 0 1",
+                "-ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+            ),
+            ("ZRANGEBYSCORE z a b", "-ERR min or max is not a float"),
+            ("ZRANGEBYLEX z a b", "-ERR min or max not valid string range item"),
+            ("ZRANK z b", ":2"),
+            ("ZREVRANK z b", ":0"),
+            ("ZRANK z b WITHSCORE", "*2|:2|$1|5"),
+            ("ZRANK z x", "$-1"),
+            ("ZRANK z x WITHSCORE", "*-1"),
+            ("ZSCORE z a", "$1|2"),
+            ("ZMSCORE z a x", "*2|$1|2|$-1"),
+            ("ZCOUNT z 2 (5", ":2"),
+            ("ZINCRBY z 0.5 a", "$3|2.5"),
+            ("ZPOPMAX z", "*2|$1|b|$1|5"),
+            ("ZPOPMIN z 5", "*4|$1|a|$3|2.5|$1|c|$1|3"),
+            ("ZPOPMIN z", "*0"),
+            ("ZADD z 0 a 0 b 0 c 0 d", ":4"),
+            ("ZRANGEBYLEX z [b (d", "*2|$1|b|$1|c"),
+            ("ZRANGE z + [b BYLEX REV LIMIT 0 2", "*2|$1|d|$1|c"),
+            ("ZLEXCOUNT z - +", ":4"),
+            ("ZREMRANGEBYLEX z - (c", ":2"),
+            ("ZREMRANGEBYRANK z 0 -1", ":2"),
+            ("EXISTS z", ":0"),
+        ],
+    ];
+    for list in table {
+        let mut node = Node::new(Lazy::Delete);
+        for (command, expected) in *list {
+            let reply = node.run(command).0.replace("\r\n", "|");
+            assert_eq!(reply.strip_suffix('|').unwrap(), *expected, "{command}");
+        }
+    }
+}
+
+#[test]
+fn resp3_has_maps_sets_and_doubles() {
+    let mut node = Node::new(Lazy::Delete);
+    node.protocol = Protocol::Resp3;
+    node.run("HSET h f v");
+    node.run("SADD s m");
+    node.run("ZADD z 1.5 a 2 b 3 c");
+    for (command, expected) in [
+        ("GET x", "_|"),
+        ("LPOP x 1", "_|"),
+        ("HGETALL h", "%1|$1|f|$1|v|"),
+        ("SMEMBERS s", "~1|$1|m|"),
+        ("ZSCORE z a", ",1.5|"),
+        ("ZRANGE z 0 1 WITHSCORES", "*2|*2|$1|a|,1.5|*2|$1|b|,2|"),
+        ("ZRANK z a WITHSCORE", "*2|:0|,1.5|"),
+        ("ZINCRBY z 1 a", ",2.5|"),
+        ("ZPOPMIN z", "*2|$1|b|,2|"),
+        ("ZPOPMIN z 1", "*1|*2|$1|a|,2.5|"),
+        ("SPOP s 1", "~1|$1|m|"),
+    ] {
+        assert_eq!(node.run(command).0.replace("\r\n", "|"), expected, "{command}");
+    }
+}
+
+#[test]
+fn what_is_no_effect_is_refused_and_changes_nothing() {
+    let mut node = Node::new(Lazy::Delete);
+    node.run("SET k v");
+    let at = node.store.locate(b"k");
+    let before = node.digest();
+    for stranger in
+        ["EVAL k", "GET k", "SET k", "SET k v EX 10", "SET k v PXAT x", "DEL k k", "PEXPIREAT k 1 NX", "INCRBY k x"]
+    {
+        let result = node.store.apply(Copy::Live, at, Line::new(stranger).argv());
+        assert!(matches!(result, Err(ApplyError::Unknown(_))), "{stranger}: {result:?}");
+    }
+    for misfit in ["LPUSH k v", "INCR k", "HSET k f v", "SREM k m", "ZADD k 1 m", "LPOP k"] {
+        let result = node.store.apply(Copy::Live, at, Line::new(misfit).argv());
+        assert!(matches!(result, Err(ApplyError::Misfit(_))), "{misfit}: {result:?}");
+    }
+    assert_eq!(node.digest(), before);
+    let missing = node.store.locate(b"missing");
+    for absent in ["LPOP missing 3", "SREM missing m", "HDEL missing f", "LSET missing 0 v", "PERSIST missing"] {
+        assert_eq!(node.store.apply(Copy::Live, missing, Line::new(absent).argv()), Ok(()), "{absent}");
+    }
+    assert_eq!(node.store.len(), 1);
+}
+
+#[test]
+fn an_embedder_dispatches_any_frame() {
+    let mut store = KeyspaceStore::new();
+    let frames: [&[&str]; 6] = [
+        &["SET", "a", "1"],
+        &["mset", "b", "2", "c", "3"],
+        &["DEL", "a", "c"],
+        &["NOOP"],
+        &["SADD", "s", "m"],
+        &["INCR", "b"],
+    ];
+    for frame in frames {
+        dispatch(&mut store, frame).unwrap();
+    }
+    assert_eq!(store.len(), 2);
+    assert!(dispatch(&mut store, &["EVAL", "return 1", "0"]).is_err());
+    assert!(dispatch(&mut store, &[] as &[&str]).is_err());
+    dispatch(&mut store, &["FLUSHALL"]).unwrap();
+    assert!(store.is_empty());
+}
+
+#[test]
+fn a_large_value_is_renamed_in_pieces() {
+    let mut node = Node::new(Lazy::Delete);
+    let mut replica = Node::new(Lazy::Hide);
+    let big = "x".repeat(200_000);
+    for command in [format!("SET s0 {big}"), format!("RPUSH l0 {big} small {big}")] {
+        node.run(&command).1.iter().for_each(|effect| replica.apply(effect));
+    }
+    let limit = 2 * crate::limits::EFFECT_BYTES_TARGET;
+    let effects = node.run("RENAME s0 s1").1;
+    assert_eq!(effects.len(), 5, "DEL, SET, three APPENDs");
+    assert!(effects.iter().all(|effect| effect.as_bytes().len() < limit));
+    effects.iter().for_each(|effect| replica.apply(effect));
+    let effects = node.run("RENAME l0 l1").1;
+    assert_eq!(effects.len(), 4, "DEL, an RPUSH for each element, since two are large");
+    effects.iter().for_each(|effect| replica.apply(effect));
+    assert_eq!(node.digest(), replica.digest());
+    assert_eq!(node.run("STRLEN s1").0, ":200000\r\n");
+}
+
+// ── any commands ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// K is a key, V a value, N a small integer, F a number, M a member, T a time of the epoch.
+const TEMPLATES: &[&str] = &[
+    "s SET K V",
+    "s SET K N",
+    "s SET K V EX 1",
+    "s SET K V PX N",
+    "s SET K V NX",
+    "s SET K V XX GET",
+    "s SET K V KEEPTTL",
+    "s SET K V PXAT T",
+    "s SETNX K V",
+    "s SETEX K 1 V",
+    "s PSETEX K 50 V",
+    "s GETSET K V",
+    "s GETDEL K",
+    "s GETEX K PX 30",
+    "s GETEX K PERSIST",
+    "s GETEX K",
+    "s MSET K V K V",
+    "s MSETNX K V K V",
+    "s INCR K",
+    "s DECR K",
+    "s INCRBY K N",
+    "s DECRBY K N",
+    "s INCRBYFLOAT K F",
+    "s APPEND K V",
+    "s SETRANGE K 3 V",
+    "s GET K",
+    "s STRLEN K",
+    "s MGET K K",
+    "s GETRANGE K N N",
+    "s DEL K",
+    "* DEL K K K",
+    "* UNLINK K K",
+    "* EXISTS K K",
+    "* EXPIRE K 1",
+    "* EXPIRE K 0",
+    "* PEXPIRE K N",
+    "* PEXPIRE K 40 NX",
+    "* PEXPIRE K 40 GT",
+    "* PEXPIRE K 40 LT",
+    "* PEXPIRE K 40 XX",
+    "* PEXPIREAT K T",
+    "* EXPIREAT K 0",
+    "* PERSIST K",
+    "* RENAME K K",
+    "* RENAMENX K K",
+    "* PTTL K",
+    "* TYPE K",
+    "* RENAME K K",
+    "h HSET K M V",
+    "h HSET K M V M N",
+    "h HMSET K M N",
+    "h HSETNX K M V",
+    "h HDEL K M M",
+    "h HINCRBY K M N",
+    "h HINCRBYFLOAT K M F",
+    "h HGETALL K",
+    "h HSET K M V M V M V M V",
+    "h HGET K M",
+    "h HSTRLEN K M",
+    "l LPUSH K V V",
+    "l RPUSH K V V V",
+    "l LPUSHX K V",
+    "l RPUSHX K V",
+    "l LPOP K",
+    "l RPOP K",
+    "l LPOP K 2",
+    "l RPOP K 3",
+    "l LSET K N V",
+    "l LREM K N V",
+    "l LTRIM K N N",
+    "l LINSERT K BEFORE V V",
+    "l LINSERT K AFTER V V",
+    "l LRANGE K N N",
+    "l LINDEX K N",
+    "l LTRIM K 0 20",
+    "m SADD K M M M",
+    "m SADD K M M M M M M",
+    "m SREM K M M",
+    "m SPOP K",
+    "m SPOP K 2",
+    "m SMEMBERS K",
+    "m SISMEMBER K M",
+    "m SRANDMEMBER K 2",
+    "z ZADD K F M F M",
+    "z ZADD K F M F M F M F M",
+    "z ZADD K NX F M",
+    "z ZADD K XX CH F M",
+    "z ZADD K GT F M",
+    "z ZADD K LT CH F M F M",
+    "z ZADD K INCR F M",
+    "z ZINCRBY K F M",
+    "z ZREM K M M",
+    "z ZPOPMIN K",
+    "z ZPOPMAX K 2",
+    "z ZREMRANGEBYRANK K N N",
+    "z ZREMRANGEBYSCORE K F F",
+    "z ZREMRANGEBYLEX K [a1 [a3",
+    "z ZRANGE K N N WITHSCORES",
+    "z ZREVRANGE K N N",
+    "z ZRANGE K F F BYSCORE",
+    "z ZCOUNT K F (F",
+    "z ZRANK K M",
+    "z ZREVRANK K M",
+    "z ZREVRANGEBYSCORE K F F WITHSCORES LIMIT 0 3",
+];
+
+fn keys() -> impl Iterator<Item = String> {
+    "shlmz".chars().flat_map(|kind| (0..3).map(move |n| format!("{kind}{n}")))
+}
+
+/// A command made of a template, in the slot of `tag` if there is one.
+fn command(random: &mut Random, now: u64, tag: &str) -> String {
+    let (kind, template) = TEMPLATES[random.below(TEMPLATES.len())].split_once(' ').unwrap();
+    let mut out = String::new();
+    for word in template.split(' ') {
+        let text = match word {
+            "K" => {
+                // Mostly a key of the fitting type.
+                let any = kind == "*" || random.below(12) == 0;
+                let kinds = if any { "shlmz" } else { kind };
+                let kind = &kinds[random.below(kinds.len())..][..1];
+                format!("{tag}{kind}{}", random.below(3))
+            }
+            "V" => format!("v{}", random.below(20)).repeat(1 + random.below(3) * random.below(8)),
+            "N" => (random.below(40) as i64 - 10).to_string(),
+            "M" => format!("a{}", random.below(150)),
+            "F" | "(F" => {
+                let number = (random.below(400) as f64 - 100.0) / 8.0;
+                word.replace('F', &number.to_string())
+            }
+            "T" => (now as i64 + random.below(200) as i64 - 50).to_string(),
+            literal => literal.to_owned(),
+        };
+        out.push_str(&text);
+        out.push(' ');
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_store_that_applied_the_effects_equals_the_one_that_executed(seed in any::<u64>()) {
+        let mut random = Random::seeded(seed);
+        let mut primary = Node::new(Lazy::Delete);
+        let mut replica = Node::new(Lazy::Hide);
+        for step in 0..1_500 {
+            primary.now += random.below(12) as u64;
+            let text = if random.below(400) == 0 { "FLUSHALL".to_owned() } else { command(&mut random, primary.now, "") };
+            let (reply, effects) = primary.run(&text);
+            prop_assert!(
+                !reply.starts_with('-') || effects.iter().all(|e| Line::decoded(e).argv().arg(0) == b"DEL"),
+                "{text}: refused, but it did {effects:?}"
+            );
+            effects.iter().for_each(|effect| replica.apply(effect));
+            if step % 50 == 0 {
+                prop_assert_eq!(primary.digest(), replica.digest(), "after {}", text);
+            }
+        }
+        prop_assert_eq!(primary.digest(), replica.digest());
+        prop_assert_eq!(primary.store.len(), replica.store.len());
+    }
+
+    #[test]
+    fn effects_between_the_pieces_of_a_dump_lead_to_the_same_slot(seed in any::<u64>()) {
+        let mut random = Random::seeded(seed);
+        let mut primary = Node::new(Lazy::Delete);
+        let mut replica = Node::new(Lazy::Hide);
+        let slot = primary.store.locate(b"{t}").slot;
+        for _ in 0..300 {
+            let text = command(&mut random, primary.now, "{t}");
+            primary.run(&text);
+        }
+        replica.store.begin(slot);
+        let mut cursor = Some(DumpCursor::START);
+        while let Some(from) = cursor {
+            let mut piece = Vec::new();
+            cursor = primary.store.dump(slot, from, 100, &mut piece);
+            replica.store.load(slot, &piece).unwrap();
+            for _ in 0..random.below(20) {
+                primary.now += random.below(12) as u64;
+                let text = command(&mut random, primary.now, "{t}");
+                for effect in primary.run(&text).1 {
+                    let line = Line::decoded(&effect);
+                    let at = replica.store.locate(line.argv().arg(1));
+                    // A key that is not loaded yet may be in the way of an effect.
+                    let _ = replica.store.apply(Copy::Staging, at, line.argv());
+                }
+            }
+        }
+        prop_assert_eq!(primary.store.digest(Copy::Live, slot), replica.store.digest(Copy::Staging, slot));
+        replica.store.install(slot);
+        prop_assert_eq!(primary.store.digest(Copy::Live, slot), replica.store.digest(Copy::Live, slot));
+    }
+}
