@@ -4,14 +4,16 @@
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
 use kevy_replicate::id::{ShardCount, ShardId};
 use kevy_replicate::runtime::clock;
+use kevy_replicate::runtime::cpus::CpuId;
 use kevy_replicate::runtime::executor::{Executors, Plan, Queue, Shard};
 use kevy_replicate::runtime::lane::lane;
-use kevy_replicate::runtime::listener::{Connection, Listener};
+use kevy_replicate::runtime::listener::{Connection, Listener, pauses};
 use kevy_replicate::runtime::mesh::mesh;
 use kevy_replicate::runtime::ring::{Closed, ring};
 use kevy_replicate::runtime::shutdown::Shutdown;
@@ -241,6 +243,62 @@ fn a_connection_is_made_read_to_its_end_and_hung_up() {
         assert!(unknown.to_string().contains("no.such.host.invalid:1"));
     });
     assert_eq!(peer.join().unwrap(), 256 << 10);
+}
+
+/// In a process of its own, since the limit counts for all its threads.
+#[test]
+fn a_listener_without_free_descriptors_pauses_and_loses_nobody() {
+    const CHILD: &str = "KEVY_TEST_SHORT_OF_DESCRIPTORS";
+    const CLIENTS: usize = 12;
+    if std::env::var_os(CHILD).is_none() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_listener_without_free_descriptors_pauses_and_loses_nobody", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let listener = Listener::bind("127.0.0.1", 0).unwrap();
+    let closer = listener.closer().unwrap();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| TcpStream::connect(listener.local_addr()).unwrap()).collect();
+    let accepted = on_shards(vec![(listener, closer)], |shard, (listener, closer)| async move {
+        // Descriptors are given out from the lowest free number on: after these there is none below the highest.
+        let fillers: Vec<_> = (0..256).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let highest = fillers.iter().map(|file| file.as_raw_fd()).max().unwrap() as u64;
+        let (_, hard) = rlimit::Resource::NOFILE.get().unwrap();
+        rlimit::Resource::NOFILE.set(highest + 3, hard).unwrap();
+
+        let (to_keeper, mut kept) = ring::<Connection>(CLIENTS);
+        let mut to_keeper = to_keeper;
+        let each = move |connection| to_keeper.try_push(connection).unwrap();
+        let accepting = shard.spawn(Queue::Clients, listener.accept_each(each));
+        let mut accepted = 0;
+        while accepted < CLIENTS {
+            // Gives descriptors back only once the listener has found none.
+            let before = pauses();
+            while pauses() == before && accepted + kept.len() < CLIENTS {
+                clock::sleep(Duration::from_millis(1)).await;
+            }
+            while let Some(connection) = kept.pop() {
+                connection.attach().close().await;
+                accepted += 1;
+            }
+        }
+        closer.close();
+        accepting.await.unwrap();
+        accepted
+    });
+    assert_eq!(accepted, [CLIENTS]);
+    assert!(pauses() > 0);
+    drop(clients);
+}
+
+#[test]
+fn a_shard_whose_cpu_cannot_be_had_runs_unpinned() {
+    let plan = Plan { cpus: vec![Some(CpuId::new(1_000_000))], spin: Duration::ZERO };
+    let main = |shard: Shard, ()| async move { shard.cpu() };
+    assert_eq!(Executors::start(plan, vec![()], &Shutdown::new(), main).unwrap().join(), [None]);
 }
 
 #[test]
