@@ -136,3 +136,9 @@ pub const ROUTER_BATCH_BYTES: usize = 64 << 10;
 
 /// Batches that a ring between two shards holds.
 pub const RING_BATCHES: usize = 64;
+
+/// Bytes that an emptied batch of commands or replies keeps.
+pub const COMMAND_BATCH_BYTES_KEPT: usize = 256 << 10;
+
+/// Requests under way from one shard to another.
+pub const MESH_REQUESTS: usize = 256;

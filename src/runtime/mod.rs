@@ -24,6 +24,8 @@ pub mod warn;
 #[cfg(feature = "runtime")]
 pub mod clock;
 #[cfg(feature = "runtime")]
+pub mod commands;
+#[cfg(feature = "runtime")]
 pub mod cpus;
 #[cfg(feature = "runtime")]
 pub mod executor;
@@ -32,9 +34,13 @@ pub mod lane;
 #[cfg(feature = "runtime")]
 pub mod listener;
 #[cfg(feature = "runtime")]
+pub mod local;
+#[cfg(feature = "runtime")]
 pub mod mesh;
 #[cfg(feature = "runtime")]
 pub mod shutdown;
+#[cfg(feature = "runtime")]
+pub mod signal;
 #[cfg(feature = "runtime")]
 pub mod startup;
 #[cfg(feature = "runtime")]

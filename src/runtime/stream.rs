@@ -1,11 +1,14 @@
 //! One TCP connection on its shard: reads into the caller's buffer, writes as much as the socket takes, and ends with
 //! a FIN. No deadline of its own: race a read against [`sleep_until`](super::clock::sleep_until) with `or`.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use glommio::GlommioError;
 use glommio::net::TcpStream;
 
@@ -18,6 +21,15 @@ pub use super::fd::Hangup;
 #[derive(Debug)]
 pub struct Stream {
     open: OpenStream,
+}
+
+/// What [`Stream::duplex`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moved {
+    /// So many bytes were read; 0 at the end of the stream.
+    Read(usize),
+    /// So many bytes were written.
+    Written(usize),
 }
 
 /// Why a connection could not be made: the address as it was asked for, and the cause.
@@ -77,6 +89,23 @@ impl Stream {
     /// What the socket says.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.open.write(&bytes[..write_len(bytes.len())]).await
+    }
+
+    /// Reads into `buffer` and writes from the front of `bytes`, whichever is possible first. Cancel-safe, like each alone.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn duplex(&mut self, buffer: &mut [u8], bytes: &[u8]) -> io::Result<Moved> {
+        let bytes = &bytes[..write_len(bytes.len())];
+        poll_fn(|cx| {
+            if !bytes.is_empty()
+                && let Poll::Ready(written) = Pin::new(&mut *self.open).poll_write(cx, bytes)
+            {
+                return Poll::Ready(written.map(Moved::Written));
+            }
+            Pin::new(&mut *self.open).poll_read(cx, buffer).map_ok(Moved::Read)
+        })
+        .await
     }
 
     /// Writes all of `bytes`. Not cancel-safe: for a link that is ended when this is given up.

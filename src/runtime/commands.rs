@@ -1,0 +1,103 @@
+//! Commands on their way to the shard that owns their keys, and their replies on the way back: one allocation-free ring slot.
+
+use crate::id::UnixMs;
+use crate::limits;
+use crate::resp::{Protocol, Reply};
+use crate::shard::Shard;
+use crate::snapshot::{Keyspace, Located};
+use crate::store::command::Spec;
+use crate::wire::{ArgRange, Argv};
+
+/// Up to [`BATCH_FRAMES_MAX`](limits::BATCH_FRAMES_MAX) commands for one shard, in order; on the way back, their replies.
+#[derive(Debug, Default)]
+pub struct CommandBatch {
+    bytes: Vec<u8>,
+    ranges: Vec<ArgRange>,
+    located: Vec<Located>,
+    commands: Vec<Carried>,
+    replies: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Carried {
+    spec: &'static Spec,
+    protocol: Protocol,
+    first_range: u32,
+    end_range: u32,
+    first_place: u32,
+    end_place: u32,
+    /// Where its reply ends, once there is one.
+    reply_end: usize,
+}
+
+impl CommandBatch {
+    /// Appends a command whose keys live at `at`.
+    pub fn push(&mut self, spec: &'static Spec, protocol: Protocol, argv: Argv<'_>, at: &[Located]) {
+        let (first_range, first_place) = (self.ranges.len() as u32, self.located.len() as u32);
+        for arg in argv.iter() {
+            self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
+            self.bytes.extend_from_slice(arg);
+        }
+        self.located.extend_from_slice(at);
+        self.commands.push(Carried {
+            spec,
+            protocol,
+            first_range,
+            end_range: self.ranges.len() as u32,
+            first_place,
+            end_place: self.located.len() as u32,
+            reply_end: 0,
+        });
+    }
+
+    /// How many commands it carries.
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Whether it carries none.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Whether it carries as much as one ring slot should.
+    pub fn is_full(&self) -> bool {
+        self.commands.len() >= limits::BATCH_FRAMES_MAX || self.bytes.len() >= limits::ROUTER_BATCH_BYTES
+    }
+
+    /// Executes all of it on the shard that owns the keys.
+    pub fn execute(&mut self, shard: &mut Shard, now: UnixMs) {
+        for at in &self.located {
+            shard.store.prefetch_line(*at);
+        }
+        for at in &self.located {
+            shard.store.prefetch_entry(*at);
+        }
+        for carried in &mut self.commands {
+            let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
+            let at = &self.located[carried.first_place as usize..carried.end_place as usize];
+            let argv = Argv::new(&self.bytes, ranges);
+            shard.execute(carried.spec, argv, at, now, &mut Reply::new(&mut self.replies, carried.protocol));
+            carried.reply_end = self.replies.len();
+        }
+    }
+
+    /// The reply to command number `index`, encoded.
+    pub fn reply(&self, index: usize) -> &[u8] {
+        let begin = index.checked_sub(1).map_or(0, |before| self.commands[before].reply_end);
+        &self.replies[begin..self.commands[index].reply_end]
+    }
+
+    /// Forgets everything, and keeps its memory unless that is much.
+    pub fn clear(&mut self) {
+        self.ranges.clear();
+        self.located.clear();
+        self.commands.clear();
+        for bytes in [&mut self.bytes, &mut self.replies] {
+            bytes.clear();
+            if bytes.capacity() > limits::COMMAND_BATCH_BYTES_KEPT {
+                bytes.shrink_to(limits::COMMAND_BATCH_BYTES_KEPT);
+            }
+        }
+    }
+}

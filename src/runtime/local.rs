@@ -1,0 +1,305 @@
+//! One shard on its executor: its core, its lanes to the others, and the signals between its tasks.
+//!
+//! ```text
+//!                     ┌──────────────── Local (one thread) ────────────────┐
+//!  clients ─ tasks ──▶│ core: Shard ── to_send ──▶ streamers ──▶ replicas   │
+//!  other shards ─────▶│  ▲  mesh task                                      │
+//!  upstream ─ puller ─┼──┘             acked ────▶ WAIT                    │
+//!                     └────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A task borrows the core, never across an await; what it recorded is sent once its turn ends ([`Local::end_turn`]).
+
+use std::any::Any;
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::commands::CommandBatch;
+use super::executor::{self, Queue, Task};
+use super::listener::Connection;
+use super::mesh::Mesh;
+use super::signal::Signal;
+use super::turn::Turn;
+use crate::id::{ShardCount, ShardId, UnixMs};
+use crate::shard::Shard;
+
+/// What one shard asks of another.
+pub enum Request {
+    /// Execute these commands.
+    Commands(Box<CommandBatch>),
+    /// Run this, and send back what it returns.
+    Call(Call),
+    /// Serve this client.
+    Connection(Connection),
+}
+
+/// What a shard answers.
+pub enum Answer {
+    /// The commands, executed.
+    Commands(Box<CommandBatch>),
+    /// What the call returned.
+    Called(Box<dyn Any + Send>),
+    /// The client is served.
+    Taken,
+}
+
+/// A function that travels to another shard.
+pub type Call = Box<dyn FnOnce(&Rc<Local>) -> Box<dyn Any + Send> + Send>;
+
+/// One shard on its executor.
+pub struct Local {
+    executor: executor::Shard,
+    core: RefCell<Shard>,
+    mesh: RefCell<Mesh<Request, Answer>>,
+    /// By shard: who waits for the answers of that lane, in the order of the requests.
+    waiting: RefCell<Vec<VecDeque<Rc<Waiter>>>>,
+    /// A request was answered: there is room on a lane.
+    answered: Signal,
+    /// Something may be sent to replicas.
+    pub to_send: Signal,
+    /// A replica acknowledged something.
+    pub acked: Signal,
+    /// What a connection that arrives by a lane is given to.
+    serve: RefCell<Option<Rc<dyn Fn(Connection)>>>,
+    /// Emptied batches.
+    spare: RefCell<Vec<Box<CommandBatch>>>,
+    /// Numbers for `INFO`.
+    pub gauges: Gauges,
+}
+
+/// What a shard's tasks count.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Client connections that are open.
+    pub clients: Cell<u64>,
+    /// Client connections accepted so far.
+    pub accepted: Cell<u64>,
+}
+
+#[derive(Default)]
+struct Waiter {
+    answer: RefCell<Option<Answer>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Local {
+    /// The shard `core` on the executor of this thread.
+    pub fn new(executor: executor::Shard, core: Shard, mesh: Mesh<Request, Answer>) -> Rc<Local> {
+        let lanes = executor.count().get() as usize;
+        Rc::new(Local {
+            executor,
+            core: RefCell::new(core),
+            mesh: RefCell::new(mesh),
+            waiting: RefCell::new((0..lanes).map(|_| VecDeque::new()).collect()),
+            answered: Signal::new(),
+            to_send: Signal::new(),
+            acked: Signal::new(),
+            serve: RefCell::new(None),
+            spare: RefCell::new(Vec::new()),
+            gauges: Gauges::default(),
+        })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> ShardId {
+        self.executor.id()
+    }
+
+    /// How many shards the node has.
+    pub fn count(&self) -> ShardCount {
+        self.executor.count()
+    }
+
+    /// Its executor.
+    pub fn executor(&self) -> &executor::Shard {
+        &self.executor
+    }
+
+    /// The shard itself. The borrow must not live across an await.
+    pub fn core(&self) -> RefMut<'_, Shard> {
+        self.core.borrow_mut()
+    }
+
+    /// Ends a turn that may have recorded something. `true`: replicas have something to be sent, and whoever is about to answer
+    /// a client lets them go first, by [`yield_now`].
+    pub fn end_turn(&self) -> bool {
+        let sends = self.core.borrow_mut().end_turn();
+        if sends {
+            self.to_send.raise();
+        }
+        sends
+    }
+
+    /// Runs a task on this shard. It is polled once at once: hold no borrow.
+    pub fn spawn<T: 'static>(&self, queue: Queue, future: impl Future<Output = T> + 'static) -> Task<T> {
+        self.executor.spawn(queue, future)
+    }
+
+    /// Says who serves connections that come by a lane.
+    pub fn on_connection(&self, serve: impl Fn(Connection) + 'static) {
+        *self.serve.borrow_mut() = Some(Rc::new(serve));
+    }
+
+    /// An empty batch of commands, one that was used before where there is one.
+    pub fn batch(&self) -> Box<CommandBatch> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a batch back.
+    pub fn recycle(&self, mut batch: Box<CommandBatch>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < crate::limits::ROUTER_SPARE_MAX {
+            batch.clear();
+            spare.push(batch);
+        }
+    }
+
+    /// Sends a request to another shard, waiting for room on the lane, and gives back a future of the answer. For tasks with a
+    /// socket behind them.
+    ///
+    /// # Panics
+    /// If `to` is this shard.
+    pub async fn send(&self, to: ShardId, request: Request) -> impl Future<Output = Answer> + use<> {
+        let mut request = request;
+        loop {
+            let epoch = self.answered.epoch();
+            match self.try_send(to, request) {
+                Ok(answer) => return answer,
+                Err(back) => request = back,
+            }
+            self.answered.past(epoch).await;
+        }
+    }
+
+    /// Sends a request where the lane has room for it.
+    ///
+    /// # Errors
+    /// The request, where it has not.
+    pub fn try_send(&self, to: ShardId, request: Request) -> Result<impl Future<Output = Answer> + use<>, Request> {
+        self.mesh.borrow_mut().caller(to).try_call(request)?;
+        let waiter = Rc::new(Waiter::default());
+        self.waiting.borrow_mut()[to.index()].push_back(Rc::clone(&waiter));
+        Ok(poll_fn(move |cx| match waiter.answer.borrow_mut().take() {
+            Some(answer) => Poll::Ready(answer),
+            None => {
+                *waiter.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }))
+    }
+
+    /// Runs `f` on shard `to`, this one included, and returns what it gives.
+    pub async fn call<T: Send + 'static>(
+        self: &Rc<Local>,
+        to: ShardId,
+        f: impl FnOnce(&Rc<Local>) -> T + Send + 'static,
+    ) -> T {
+        if to == self.id() {
+            return f(self);
+        }
+        let call: Call = Box::new(move |local| Box::new(f(local)));
+        match self.send(to, Request::Call(call)).await.await {
+            Answer::Called(value) => *value.downcast().expect("a call returns what it was made to return"),
+            Answer::Commands(_) | Answer::Taken => unreachable!("a call is answered by its value"),
+        }
+    }
+
+    /// Runs `f` on every shard, in order, and returns what each gives.
+    pub async fn call_all<T: Send + 'static>(
+        self: &Rc<Local>,
+        f: impl Fn(&Rc<Local>) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let mut values = Vec::with_capacity(self.count().get() as usize);
+        for shard in self.count().shards() {
+            let f = f.clone();
+            values.push(self.call(shard, move |local| f(local)).await);
+        }
+        values
+    }
+
+    /// The task that serves the lanes: requests of other shards, and answers to this one's. Never ends.
+    pub async fn serve_mesh(self: Rc<Local>) {
+        let mut turn = Turn::begin();
+        loop {
+            let busy = self.serve_lanes();
+            if busy {
+                turn.pass_if_over().await;
+            } else {
+                poll_fn(|cx| self.mesh.borrow_mut().poll_ready(cx)).await;
+                turn = Turn::begin();
+            }
+        }
+    }
+
+    /// Serves what has arrived on the lanes, once around. `true` if there was something.
+    fn serve_lanes(self: &Rc<Local>) -> bool {
+        let now = unix_now();
+        let mut busy = false;
+        for other in self.count().shards().filter(|other| *other != self.id()) {
+            loop {
+                let request = self.mesh.borrow_mut().callee(other).pop();
+                let Some(request) = request else { break };
+                busy = true;
+                let answer = match request {
+                    Request::Commands(mut batch) => {
+                        batch.execute(&mut self.core(), now);
+                        Answer::Commands(batch)
+                    }
+                    Request::Call(call) => Answer::Called(call(self)),
+                    Request::Connection(connection) => {
+                        self.serve_connection(connection);
+                        Answer::Taken
+                    }
+                };
+                self.mesh.borrow_mut().callee(other).reply(answer);
+            }
+            loop {
+                let answer = self.mesh.borrow_mut().caller(other).pop();
+                let Some(answer) = answer else { break };
+                busy = true;
+                let waiter = self.waiting.borrow_mut()[other.index()].pop_front();
+                if let Some(waiter) = waiter {
+                    *waiter.answer.borrow_mut() = Some(answer);
+                    if let Some(waker) = waiter.waker.borrow_mut().take() {
+                        waker.wake();
+                    }
+                }
+            }
+        }
+        if busy {
+            self.end_turn();
+            self.answered.raise();
+        }
+        busy
+    }
+
+    /// Serves a client here.
+    pub fn serve_connection(&self, connection: Connection) {
+        let serve = self.serve.borrow().clone();
+        match serve {
+            Some(serve) => serve(connection),
+            None => drop(connection),
+        }
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// Lets every other task of this shard that is ready run once.
+pub async fn yield_now() {
+    futures_lite::future::yield_now().await;
+}
+
+/// What the wall clock says: what expiry is judged by.
+pub fn unix_now() -> UnixMs {
+    UnixMs::new(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+}
