@@ -236,6 +236,10 @@ impl Backlog {
         if cursor.next < oldest {
             return Err(BelowWindow { wanted: cursor.next, oldest });
         }
+        if cursor.chunk < self.first_chunk {
+            // It stood at the end of a segment that is gone, which is where the oldest one begins.
+            (cursor.chunk, cursor.byte) = (self.first_chunk, 0);
+        }
         let mut chunk = self.chunk(cursor.chunk);
         if chunk.runs.last().is_some_and(|r| r.bytes as usize <= cursor.byte) || chunk.runs.is_empty() {
             // At the end of a segment; the next one goes on with the same offset.
@@ -399,6 +403,20 @@ mod tests {
 
     fn none() -> Argv<'static> {
         Argv::new(b"", &[])
+    }
+
+    #[test]
+    fn a_cursor_at_the_end_of_a_segment_outlives_that_segment() {
+        let mut backlog = Backlog::new(Offset::ZERO, 1);
+        backlog.record(&set("a", "1"), none());
+        backlog.close_run();
+        let mut cursor = backlog.seek(Offset::ZERO).unwrap();
+        assert!(!backlog.read(&mut cursor, Offset::MAX, 1).unwrap().is_empty());
+        // Too large for what is left of the segment: it gets its own, and the first one goes.
+        backlog.record(&set("b", &"x".repeat(10_000)), none());
+        backlog.close_run();
+        assert_eq!((cursor.next(), backlog.oldest()), (Offset::new(1), Offset::new(1)));
+        assert!(backlog.read(&mut cursor, Offset::MAX, 1).unwrap().len() > 10_000);
     }
 
     #[test]
