@@ -63,6 +63,9 @@ pub struct Session {
     /// What goes out next: the handshake, then lines.
     outbox: Vec<u8>,
     ack: Ack,
+    /// The history that a promised sync is of. Position and slots are of the one before until `+SYNC` comes: a cut in between
+    /// must not claim them of the new one.
+    promised: Option<Known>,
     /// The link goes on from a claim that lacked nothing: that is to be told.
     whole_due: bool,
     dials: u64,
@@ -198,6 +201,7 @@ impl Session {
             decoder: Decoder::new(),
             outbox: Vec::new(),
             ack: Ack::default(),
+            promised: None,
             whole_due: false,
             dials: 0,
             heard: Moment::ZERO,
@@ -244,6 +248,7 @@ impl Session {
         self.outbox.clear();
         self.loading = None;
         self.ack.wanted = None;
+        self.promised = None;
         self.whole_due = false;
     }
 
@@ -303,9 +308,7 @@ impl Session {
                 self.needs.clear();
                 self.loading = None;
                 self.ack.applied = at;
-                if let Some(known) = &mut self.history {
-                    known.generation = generation;
-                }
+                self.history = self.promised.take().map(|known| Known { generation, ..known }).or(self.history.take());
                 self.state = State::Streaming(Phase::Live);
                 Ok(Some(Event::Item(item)))
             }
@@ -418,7 +421,7 @@ impl Session {
 
     /// How many shards the upstream has, once it said so.
     pub fn shards(&self) -> Option<ShardCount> {
-        self.history.as_ref().map(|known| known.shards)
+        self.promised.as_ref().or(self.history.as_ref()).map(|known| known.shards)
     }
 
     /// Whether the handshake is done.
@@ -485,8 +488,11 @@ impl Session {
             }
         }
         self.config.stream = Some(welcome.shard);
-        self.history =
-            Some(Known { generation: welcome.generation, lineage: welcome.lineage.clone(), shards: welcome.shards });
+        let known = Known { generation: welcome.generation, lineage: welcome.lineage.clone(), shards: welcome.shards };
+        match phase {
+            Phase::BeforeSync => self.promised = Some(known),
+            Phase::Live => self.history = Some(known),
+        }
         self.state = State::Streaming(phase);
         Ok(Some(welcome))
     }
@@ -548,4 +554,77 @@ fn check_dense(frames: Frames<'_>, next: &mut Offset) -> Result<(), SessionError
         *next = next.next();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::{Request, SyncReason, decode_request};
+
+    fn session() -> Session {
+        Session::new(SessionConfig {
+            id: ReplicaId::new("r").unwrap(),
+            run: 1,
+            stream: None,
+            items: true,
+            observer: false,
+            client: None,
+            repl_base: None,
+            accept_empty_primary: false,
+            link_timeout_ms: 1_000,
+        })
+    }
+
+    /// Dials, and says what is claimed.
+    fn dial(session: &mut Session) -> Claim {
+        session.dial(Dial { dialled: Dialled::Again, holds_data: false }, Moment::ZERO);
+        match decode_request(&session.poll_transmit(Moment::ZERO)) {
+            Ok(Some((Request::Replicate(hello), _))) => hello.claim,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn hear(session: &mut Session, bytes: &[u8]) {
+        session.recv_slice()[..bytes.len()].copy_from_slice(bytes);
+        session.recv_advance(bytes.len(), Moment::ZERO);
+        while session.poll_event().unwrap().is_some() {}
+    }
+
+    fn promise(generation: u64) -> Vec<u8> {
+        let mut line = Vec::new();
+        let welcome = Welcome {
+            generation: Generation::new(generation).unwrap(),
+            next: Offset::new(30),
+            shard: ShardId::new(0),
+            shards: ShardCount::ONE,
+            born_empty: false,
+            lineage: Lineage::none(),
+            oldest: Offset::ZERO,
+            head: Offset::new(30),
+            verdict: Verdict::Sync(SyncReason::UnknownGeneration),
+            crc: false,
+            client_port: None,
+        };
+        Answer::Welcome(Box::new(welcome)).encode(&mut line);
+        line
+    }
+
+    #[test]
+    fn a_cut_between_promise_and_sync_claims_nothing_of_the_new_history() {
+        let mut session = session();
+        assert_eq!(dial(&mut session), Claim::Empty);
+        hear(&mut session, &promise(5));
+        assert_eq!(dial(&mut session), Claim::Empty);
+        hear(&mut session, &promise(5));
+        hear(&mut session, b"+SYNC 5 10 0\r\n+SLOTS 0 16384 10 0\r\n+SYNCEND 10\r\n");
+        let at_ten = Claim::At { generation: Generation::new(5).unwrap(), next: Offset::new(10), done: Done::All };
+        assert_eq!(dial(&mut session), at_ten);
+        hear(&mut session, &promise(9));
+        assert_eq!(dial(&mut session), at_ten, "its position is still of the history before");
+        hear(&mut session, &promise(9));
+        hear(&mut session, b"+SYNC 9 30 0\r\n");
+        let nothing_yet = Done::These(SlotSet::empty());
+        let at_thirty = Claim::At { generation: Generation::new(9).unwrap(), next: Offset::new(30), done: nothing_yet };
+        assert_eq!(dial(&mut session), at_thirty);
+    }
 }
