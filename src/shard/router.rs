@@ -47,6 +47,8 @@ struct Lane {
     open: FrameBatch,
     /// What the open batch holds up: the first offset in it, or of the group that a frame of it belongs to.
     open_floor: Offset,
+    /// The first offset of the group that the latest frame of the open batch belongs to.
+    open_group: Option<Offset>,
     /// Waiting for ring space.
     ready: VecDeque<Batch>,
     /// Dispatched and not done, in order; those still in `ready` included.
@@ -211,15 +213,17 @@ impl Router {
     ) {
         let lane = &self.lanes[owner.index()];
         // The part of a group that one owner has is applied in one go: it stays in one batch.
-        if lane.open.len() >= limits::BATCH_FRAMES_MAX && !(group && lane.open_floor == floor) {
+        let group = group.then_some(floor);
+        if lane.open.len() >= limits::BATCH_FRAMES_MAX && (group.is_none() || lane.open_group != group) {
             self.close(owner.index());
         }
         let lane = &mut self.lanes[owner.index()];
         if lane.open.is_empty() {
             lane.open_floor = floor;
         }
+        lane.open_group = group;
         lane.open.push(frames, index, at);
-        if lane.open.bytes() >= limits::ROUTER_BATCH_BYTES && !group {
+        if lane.open.bytes() >= limits::ROUTER_BATCH_BYTES && group.is_none() {
             self.close(owner.index());
         }
     }
@@ -227,6 +231,8 @@ impl Router {
     fn item(&mut self, item: &Item<&[u8]>) {
         match *item {
             Item::Sync { at, .. } => {
+                // What is gathered is of the history before.
+                self.flush();
                 self.epoch += 1;
                 self.received = at;
                 let gate = Arc::new(Gate::new(self.lanes.len()));
@@ -294,5 +300,80 @@ impl Router {
     /// The slots of the stream.
     pub fn range(&self) -> SlotRange {
         self.range
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::hash;
+    use crate::wire::Decoder;
+
+    fn frame(offset: u64) -> String {
+        format!("*2\r\n:{offset}\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n")
+    }
+
+    /// A router to one owner that has taken what `stream` says.
+    fn taken(stream: &str) -> Router {
+        let mut decoder = Decoder::new();
+        decoder.recv(stream.as_bytes());
+        let mut router = Router::new(ShardId::new(0), SlotRange::ALL, ShardCount::ONE);
+        let mut next = Offset::ZERO;
+        while let Some(message) = decoder.next().unwrap() {
+            let event = match message {
+                crate::wire::Message::Frames(frames) => {
+                    next = next.advance(frames.len() as u64);
+                    Event::Frames(frames)
+                }
+                crate::wire::Message::Group(frames) => {
+                    next = next.advance(frames.len() as u64);
+                    Event::Group(frames)
+                }
+                crate::wire::Message::Item(item) => {
+                    next = if let Item::Sync { at, .. } = item { at } else { next };
+                    Event::Item(item)
+                }
+            };
+            router.take(event, next, hash::locate);
+        }
+        router.flush();
+        router
+    }
+
+    /// The offsets of each batch of frames.
+    fn batches(router: &mut Router) -> Vec<Vec<u64>> {
+        let bodies = std::iter::from_fn(|| router.pop(ShardId::new(0))).filter_map(|batch| match batch.body {
+            Body::Frames(frames) => Some(frames.frames().iter().map(|frame| frame.offset.get()).collect()),
+            _ => None,
+        });
+        bodies.collect()
+    }
+
+    #[test]
+    fn a_group_stays_in_one_batch_wherever_it_begins() {
+        for before in [0, 1, 30, 31, 32, 33, 40] {
+            let mut stream: String = (0..before).map(frame).collect();
+            stream += "+GROUP 4\r\n";
+            stream.extend((before..before + 6).map(frame));
+            let batches = batches(&mut taken(&stream));
+            let whole = batches.iter().any(|batch| (before..before + 4).all(|offset| batch.contains(&offset)));
+            assert!(whole, "behind {before} frames: {batches:?}");
+            assert!(batches.concat().iter().copied().eq(0..before + 6));
+        }
+    }
+
+    #[test]
+    fn what_was_gathered_before_a_sync_is_of_the_history_before() {
+        let mut router = taken(&(frame(0) + &frame(1)));
+        assert_eq!(router.watermark(), Some(Offset::ZERO));
+        let mut router_with_sync = taken(&(frame(0) + "+SYNC 7 50 0\r\n"));
+        assert_eq!(router_with_sync.watermark(), None, "the frame and the sync are under way");
+        for router in [&mut router, &mut router_with_sync] {
+            while router.pop(ShardId::new(0)).is_some() {
+                router.complete(ShardId::new(0), Done::default());
+            }
+        }
+        assert_eq!(router.watermark(), Some(Offset::new(2)));
+        assert_eq!(router_with_sync.watermark(), Some(Offset::new(50)));
     }
 }
