@@ -3,6 +3,7 @@
 use super::batch::{Batch, Body, Done};
 use crate::id::{HashSlot, ShardCount, ShardId, SlotRange};
 use crate::replica::{Applier, Counters};
+use crate::slotset::SlotSet;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::Spec;
 
@@ -102,6 +103,11 @@ impl Following {
     /// One stream's applier, for whoever pulls a stream that nobody else has a part of.
     pub fn applier(&mut self, stream: ShardId) -> &mut Applier {
         &mut self.streams[stream.index()].applier
+    }
+
+    /// The slots of one stream that are whole here.
+    pub fn done(&self, stream: ShardId) -> &SlotSet {
+        self.streams[stream.index()].applier.done()
     }
 
     /// To be called after [`applier`](Self::applier) was used: which slots may be read may have changed.

@@ -17,7 +17,7 @@ mod walk;
 use bytes::Bytes;
 
 pub use backlog::BelowWindow;
-pub use session::{Session, SessionError, Timeouts};
+pub use session::{Event, Session, SessionError, Timeouts};
 
 use crate::handshake::{
     Claim, Done, Form, Hello, History, Judgement, Lineage, Refusal, RefuseReason, SyncReason, Verdict, Welcome, judge,

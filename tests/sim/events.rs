@@ -1,0 +1,116 @@
+//! What happened in a run, counted: a simulation that never met a fault proves nothing about it.
+
+use std::fmt;
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident $floor:literal,)*) => {
+        /// Something that a run is there to meet.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Event { $($(#[$doc])* $name,)* }
+
+        impl Event {
+            pub const ALL: &[Event] = &[$(Event::$name,)*];
+
+            /// How often it must happen at least, per 100 seeds.
+            fn floor(self) -> u64 {
+                match self { $(Event::$name => $floor,)* }
+            }
+        }
+    };
+}
+
+events! {
+    /// A write was recorded.
+    Write 5_000,
+    /// A write was recorded as a group of frames.
+    Group 200,
+    /// A command found its key expired, and the DEL was recorded.
+    ExpiredOnPrimary 10,
+    /// A stream was synced from nothing or anew.
+    Sync 100,
+    /// A write was recorded while a stream was being synced.
+    WriteDuringSync 500,
+    /// A stream went on where it was cut, with all slots done.
+    Resume 50,
+    /// A stream went on with only some of its slots done.
+    ResumeMidSync 10,
+    /// A replica came back below the window.
+    WindowLost 5,
+    /// A link lost its place in the window while it was connected.
+    CursorLost 2,
+    /// A link was cut.
+    Cut 200,
+    /// … with the bytes of a frame delivered in part.
+    CutInFrame 20,
+    /// … with those of a dump item delivered in part.
+    CutInDump 5,
+    /// … while items waited in rings.
+    CutWithRingsFull 10,
+    /// The request of an earlier dial arrived after that of a later one.
+    OlderDial 0,
+    /// The primary started anew, without data.
+    PrimaryRestart 10,
+    /// A replica started anew, without data.
+    ReplicaRestart 20,
+    /// A replica kept its data from a primary that had lost its own.
+    GuardRefused 5,
+    /// A replica was told to follow although it had something to lose.
+    GuardOverruled 5,
+    /// A FLUSHALL was recorded.
+    FlushAll 50,
+    /// … while a stream was being synced.
+    FlushAllDuringSync 10,
+    /// A ring had no room.
+    RingFull 50,
+    /// A link had no room.
+    LinkFull 20,
+    /// A run had other shard counts on the two sides.
+    OtherShardCounts 20,
+    /// A run had the same shard count on the two sides.
+    SameShardCounts 5,
+    /// A replica said SYNCED.
+    Synced 100,
+    /// A replica asked for a slot again.
+    Asked 0,
+    /// An acknowledgement was counted by the primary.
+    CountedAck 200,
+}
+
+/// How often each event happened.
+#[derive(Clone, Default)]
+pub struct Events(Vec<u64>);
+
+impl Events {
+    pub fn count(&mut self, event: Event) {
+        self.add(event, 1);
+    }
+
+    pub fn add(&mut self, event: Event, times: u64) {
+        self.0.resize(Event::ALL.len(), 0);
+        self.0[event as usize] += times;
+    }
+
+    pub fn get(&self, event: Event) -> u64 {
+        self.0.get(event as usize).copied().unwrap_or(0)
+    }
+
+    pub fn merge(&mut self, other: &Events) {
+        for &event in Event::ALL {
+            self.add(event, other.get(event));
+        }
+    }
+
+    /// The events that happened too seldom in `seeds` runs.
+    pub fn under_floor(&self, seeds: u64) -> Vec<Event> {
+        Event::ALL.iter().copied().filter(|event| self.get(*event) * 100 < event.floor() * seeds).collect()
+    }
+}
+
+impl fmt::Display for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &event in Event::ALL {
+            writeln!(f, "{:>10}  {event:?}", self.get(event))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What a seed decides before anything runs.
+
+use fastrand::Rng;
+
+/// The shape of a run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    /// Shards of the primary.
+    pub primary_shards: u16,
+    /// Shards of each replica.
+    pub replica_shards: Vec<u16>,
+    /// Bytes of a shard's backlog.
+    pub window_bytes: usize,
+    /// Bytes of a dump step.
+    pub piece_bytes: usize,
+    /// Batches that a ring between puller and owner holds.
+    pub ring_batches: usize,
+    /// Bytes that a puller reads at once, at most.
+    pub read_bytes: usize,
+    /// What shards of a replica do in a tick, at most, after each link was looked at.
+    pub turns: usize,
+    /// Bytes that a link holds in each direction.
+    pub link_bytes: usize,
+    /// Ticks that bytes travel, at most.
+    pub delay_max: u64,
+    /// Distinct hash tags, so distinct slots with keys.
+    pub tags: usize,
+    /// Distinct keys of a tag and type.
+    pub keys: usize,
+    /// Ticks with faults and writes.
+    pub ticks: u64,
+    /// Commands of a tick, at most.
+    pub writes_per_tick: usize,
+    /// One in this many ticks cuts a link.
+    pub cut_every: u64,
+    /// One in this many ticks restarts a replica.
+    pub replica_restart_every: u64,
+    /// One in this many ticks restarts the primary.
+    pub primary_restart_every: u64,
+    /// One in this many writes is a FLUSHALL.
+    pub flush_every: u64,
+}
+
+impl Plan {
+    pub fn of(seed: u64) -> Plan {
+        let mut rng = Rng::with_seed(seed ^ 0x9e37_79b9_7f4a_7c15);
+        let mut one_of = |choices: &[u64]| choices[rng.usize(..choices.len())];
+        let primary_shards = one_of(&[1, 1, 2, 3]) as u16;
+        let replicas = one_of(&[1, 1, 2]) as usize;
+        let same_counts = one_of(&[0, 0, 1]) == 1;
+        let replica_shards =
+            (0..replicas).map(|_| if same_counts { primary_shards } else { one_of(&[1, 2, 3, 4]) as u16 }).collect();
+        Plan {
+            seed,
+            primary_shards,
+            replica_shards,
+            window_bytes: one_of(&[1, 200, 1_000, 4_000, 100_000]) as usize,
+            piece_bytes: one_of(&[1, 60, 100_000]) as usize,
+            ring_batches: one_of(&[1, 1, 2, 8]) as usize,
+            read_bytes: one_of(&[50, 1_000, 100_000]) as usize,
+            turns: one_of(&[2, 6, 20]) as usize,
+            link_bytes: one_of(&[64, 300, 2_000, 20_000, 300_000]) as usize,
+            delay_max: one_of(&[0, 1, 5, 20]),
+            tags: one_of(&[2, 4, 8]) as usize,
+            keys: one_of(&[1, 2, 4]) as usize,
+            ticks: one_of(&[100, 200, 400]),
+            writes_per_tick: one_of(&[1, 2, 4]) as usize,
+            cut_every: one_of(&[10, 30, 100]),
+            replica_restart_every: one_of(&[60, 200, 1_000_000]),
+            primary_restart_every: one_of(&[150, 1_000_000, 1_000_000, 1_000_000]),
+            flush_every: one_of(&[30, 100, 1_000]),
+        }
+    }
+}

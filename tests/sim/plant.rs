@@ -1,0 +1,31 @@
+//! Bugs that are planted on purpose: a simulation that does not find them would not find yours.
+
+/// What is wrong in a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plant {
+    /// Nothing.
+    None,
+    /// An owner takes a frame for applied and does not apply it.
+    SkipFrame,
+    /// An owner applies a frame twice.
+    ApplyTwice,
+    /// A replica acknowledges what it has received.
+    AckBeforeApply,
+    /// A dump shows one frame more than the offset that it names.
+    DumpOneLate,
+    /// A batch disappears on its way to its owner.
+    LoseBatch,
+    /// An owner applies frames to slots that it does not have.
+    ApplyNotBegun,
+}
+
+impl Plant {
+    pub const BUGS: [Plant; 6] = [
+        Plant::SkipFrame,
+        Plant::ApplyTwice,
+        Plant::AckBeforeApply,
+        Plant::DumpOneLate,
+        Plant::LoseBatch,
+        Plant::ApplyNotBegun,
+    ];
+}

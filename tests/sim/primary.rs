@@ -1,0 +1,220 @@
+//! The primary's node: its shards, each with its store, its source, and a session for each connection.
+
+use kevy_replicate::handshake::{Lineage, RefuseReason, SyncReason, Verdict};
+use kevy_replicate::id::{Generation, Moment, Offset, ShardCount, UnixMs};
+use kevy_replicate::resp::{Protocol, Reply};
+use kevy_replicate::snapshot::Keyspace;
+use kevy_replicate::source::{Event as Told, LinkError, Session, SessionError, Source, SourceConfig, Timeouts};
+use kevy_replicate::store::command::{self, Context, Lazy, Random};
+use kevy_replicate::wire::{Command, Decoder, Message};
+
+use crate::events::{Event, Events};
+use crate::history::History;
+use crate::plan::Plan;
+use crate::plant::Plant;
+use crate::store::SimStore;
+use crate::workload::Args;
+
+pub struct Primary {
+    pub generation: Generation,
+    pub shards: Vec<Shard>,
+}
+
+pub struct Shard {
+    pub source: Source,
+    pub store: SimStore,
+    random: Random,
+    expired: u64,
+    connections: Vec<Option<Connection>>,
+    plant: Plant,
+}
+
+struct Connection {
+    session: Session,
+    /// What the link had no room for.
+    unsent: Vec<u8>,
+}
+
+/// The connection is to be closed.
+pub struct Closed;
+
+impl Primary {
+    /// A primary that starts without data. `number` tells its starts apart.
+    pub fn start(plan: &Plan, plant: Plant, number: u64) -> Primary {
+        let shards = ShardCount::new(plan.primary_shards).unwrap();
+        let generation = Generation::new(plan.seed << 8 | (number + 1)).unwrap();
+        let shard = |shard| Shard {
+            source: Source::new(SourceConfig {
+                shard,
+                shards,
+                generation,
+                born_empty: true,
+                lineage: Lineage::none(),
+                first: Offset::ZERO,
+                backlog_bytes: plan.window_bytes,
+                reconnect_window_ms: 60_000,
+                client_port: Some(6004),
+            }),
+            store: SimStore::new(plan.piece_bytes, Plant::None),
+            random: Random::seeded(plan.seed),
+            expired: 0,
+            connections: Vec::new(),
+            plant,
+        };
+        Primary { generation, shards: shards.shards().map(shard).collect() }
+    }
+
+    pub fn shard_count(&self) -> ShardCount {
+        ShardCount::new(self.shards.len() as u16).unwrap()
+    }
+}
+
+impl Shard {
+    /// Executes one command and records what it did. `true` if that was anything.
+    pub fn execute(&mut self, args: &Args, now: UnixMs, events: &mut Events) -> bool {
+        let encoded = Command::new(args);
+        let mut ranges = Vec::new();
+        let argv = crate::argv_of(encoded.as_bytes(), &mut ranges);
+        let spec = command::find(argv.arg(0)).unwrap_or_else(|| panic!("{argv:?} is no command"));
+        let at: Vec<_> = spec.keys(argv.len()).map(|index| self.store.locate(argv.arg(index))).collect();
+        let mut reply = Vec::new();
+        let expired_before = self.expired;
+        let mut context = Context {
+            store: &mut self.store.real,
+            now,
+            random: &mut self.random,
+            lazy: Lazy::Delete,
+            expired_keys: &mut self.expired,
+        };
+        let effects = command::execute(spec, &mut context, &at, argv, &mut Reply::new(&mut reply, Protocol::Resp2));
+        events.add(Event::ExpiredOnPrimary, self.expired - expired_before);
+        let frames = self.source.record(&effects, argv);
+        if frames > 1 {
+            events.count(Event::Group);
+        }
+        frames > 0
+    }
+
+    /// Adds what has been recorded to the history.
+    pub fn tell(&mut self, history: &mut History) {
+        let backlog = self.source.backlog();
+        if backlog.closed() == history.head() {
+            return;
+        }
+        let mut cursor = backlog.seek(history.head()).expect("every run is told before the next one is recorded");
+        let mut decoder = Decoder::new();
+        while history.head() < backlog.closed() {
+            decoder.recv(&backlog.read(&mut cursor, backlog.closed(), usize::MAX).unwrap());
+            while let Some(message) = decoder.next().unwrap() {
+                match message {
+                    Message::Frames(frames) => frames.iter().for_each(|frame| history.push(frame.argv)),
+                    Message::Group(frames) => {
+                        frames.iter().for_each(|frame| history.push(frame.argv));
+                        history.close_group(frames.len() as u64);
+                    }
+                    Message::Item(item) => panic!("{item:?} in a backlog"),
+                }
+            }
+        }
+    }
+
+    /// A connection comes in; returns its number.
+    pub fn accept(&mut self, now: Moment) -> usize {
+        let timeouts = Timeouts { heartbeat_ms: 100, link_timeout_ms: u64::MAX };
+        self.connections.push(Some(Connection { session: Session::new(timeouts, now), unsent: Vec::new() }));
+        self.connections.len() - 1
+    }
+
+    /// The connection is gone.
+    pub fn hang_up(&mut self, number: usize, now: Moment) {
+        if let Some(link) = self.connections[number].take().and_then(|connection| connection.session.link()) {
+            self.source.detach(link, now);
+        }
+    }
+
+    /// Bytes arrive.
+    pub fn receive(&mut self, number: usize, bytes: &[u8], now: Moment, events: &mut Events) -> Result<(), Closed> {
+        let Some(connection) = &mut self.connections[number] else { return Err(Closed) };
+        let said = connection.session.handle_input(&mut self.source, bytes, now, |told| match told {
+            Told::Attached { verdict: Verdict::Sync(reason), .. } => {
+                events.count(Event::Sync);
+                if matches!(reason, SyncReason::TooOld) {
+                    events.count(Event::WindowLost);
+                }
+            }
+            Told::Attached { verdict: Verdict::Stream, .. } | Told::Acked => {}
+        });
+        match said {
+            Ok(()) => Ok(()),
+            Err(SessionError::Link(LinkError::Replaced)) => Err(Closed),
+            Err(SessionError::Refused(refusal)) if refusal.name == RefuseReason::OlderDial.name() => {
+                events.count(Event::OlderDial);
+                Err(Closed)
+            }
+            Err(error) => panic!("the primary closes: {error}"),
+        }
+    }
+
+    /// Bytes to send, at most `room`.
+    pub fn transmit(
+        &mut self,
+        number: usize,
+        room: usize,
+        now: Moment,
+        events: &mut Events,
+    ) -> Result<Vec<u8>, Closed> {
+        let Some(connection) = &mut self.connections[number] else { return Err(Closed) };
+        while connection.unsent.len() < room {
+            match connection.session.poll_transmit(&mut self.source, &self.store, now) {
+                Ok(None) => break,
+                Ok(Some(bytes)) if self.plant == Plant::DumpOneLate => late_by_one(&mut connection.unsent, &bytes),
+                Ok(Some(bytes)) => connection.unsent.extend_from_slice(&bytes),
+                Err(SessionError::Link(LinkError::BelowWindow(_))) => {
+                    events.count(Event::CursorLost);
+                    return Err(Closed);
+                }
+                Err(SessionError::Link(LinkError::Replaced)) => return Err(Closed),
+                Err(error) => panic!("the primary closes: {error}"),
+            }
+        }
+        let take = connection.unsent.len().min(room);
+        if take < connection.unsent.len() {
+            events.count(Event::LinkFull);
+        }
+        Ok(connection.unsent.drain(..take).collect())
+    }
+
+    /// Whether everything was handed to the links.
+    pub fn is_quiet(&self) -> bool {
+        self.connections.iter().flatten().all(|connection| connection.unsent.is_empty())
+    }
+}
+
+/// Puts a dump item before the frame that it already shows, under the offset of that frame.
+fn late_by_one(out: &mut Vec<u8>, item: &[u8]) {
+    let plain = |out: &mut Vec<u8>| out.extend_from_slice(item);
+    let end = item.iter().position(|&byte| byte == b'\n').unwrap_or(0);
+    let line = String::from_utf8_lossy(&item[..end]).into_owned();
+    let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    if words[0] != "+SLOTS" {
+        return plain(out);
+    }
+    let Some(at) = words[3].parse::<u64>().ok().and_then(|at| at.checked_sub(1)) else { return plain(out) };
+    let frame = format!("*2\r\n:{at}\r\n");
+    let Some(begin) = out.windows(frame.len()).rposition(|window| window == frame.as_bytes()) else {
+        return plain(out);
+    };
+    // A group is taken whole: nothing can stand inside it.
+    let mut decoder = Decoder::new();
+    decoder.recv(&out[begin..]);
+    if !matches!(decoder.next(), Ok(Some(Message::Frames(frames))) if frames.len() == 1)
+        || out.windows(7).any(|word| word == b"+GROUP ")
+    {
+        return plain(out);
+    }
+    words[3] = at.to_string();
+    let frame = out.split_off(begin);
+    out.extend_from_slice(words.join(" ").as_bytes());
+    out.extend_from_slice(&item[end..]);
+    out.extend_from_slice(&frame);
+}

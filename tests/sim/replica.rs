@@ -1,0 +1,322 @@
+//! A replica's node: a session and a router for each stream, a ring for each (stream, owner), and the owners.
+
+use std::collections::VecDeque;
+
+use fastrand::Rng;
+use kevy_replicate::handshake::{ReplicaId, Verdict};
+use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
+use kevy_replicate::replica::{Dial, Dialled, Event as Said, Session, SessionConfig, SessionError};
+use kevy_replicate::shard::following::{Following, Offered, Policy};
+use kevy_replicate::shard::{Batch, Body, Done, Router};
+use kevy_replicate::snapshot::{Copy, Keyspace};
+use kevy_replicate::store::hash;
+use kevy_replicate::wire::{Frames, Item};
+
+use crate::events::{Event, Events};
+use crate::plan::Plan;
+use crate::plant::Plant;
+use crate::store::SimStore;
+
+/// The connection is to be closed.
+#[derive(Debug)]
+pub struct Ended;
+
+pub struct Replica {
+    id: String,
+    streams: Vec<Stream>,
+    owners: Vec<Owner>,
+    shards: ShardCount,
+    /// Whether it keeps its data from a primary that came back empty.
+    guarded: bool,
+    plant: Plant,
+}
+
+struct Stream {
+    session: Session,
+    router: Router,
+    /// One to each owner.
+    rings: Vec<Ring>,
+}
+
+struct Ring {
+    batches: VecDeque<Batch>,
+    capacity: usize,
+    /// What the owner has answered and the puller not read.
+    done: VecDeque<Done>,
+}
+
+struct Owner {
+    store: SimStore,
+    following: Following,
+    /// Of each stream: the history that it follows, and the frame after the last thing applied.
+    positions: Vec<Option<(Generation, Offset)>>,
+}
+
+impl Replica {
+    pub fn start(plan: &Plan, plant: Plant, index: usize, run: u64) -> Replica {
+        let id = format!("replica-{index}");
+        let upstream = ShardCount::new(plan.primary_shards).unwrap();
+        let shards = ShardCount::new(plan.replica_shards[index]).unwrap();
+        let ring = || Ring { batches: VecDeque::new(), capacity: plan.ring_batches, done: VecDeque::new() };
+        let stream = |stream: ShardId| Stream {
+            session: Session::new(SessionConfig {
+                id: ReplicaId::new(&id).unwrap(),
+                run,
+                stream: Some(stream),
+                items: true,
+                observer: false,
+                client: None,
+                repl_base: None,
+                accept_empty_primary: false,
+                link_timeout_ms: u64::MAX,
+            }),
+            router: Router::new(stream, upstream.slots_of(stream), shards),
+            rings: shards.shards().map(|_| ring()).collect(),
+        };
+        let owner = |owner| Owner {
+            store: SimStore::new(plan.piece_bytes, plant),
+            following: Following::new(shards.slots_of(owner), upstream, Policy { read_only: true, serve_stale: false }),
+            positions: upstream.shards().map(|_| None).collect(),
+        };
+        Replica {
+            streams: upstream.shards().map(stream).collect(),
+            owners: shards.shards().map(owner).collect(),
+            shards,
+            guarded: false,
+            plant,
+            id,
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Takes over whatever the primary holds, from the next dial on, where it kept its own data so far. `true` if it did.
+    pub fn consent(&mut self) -> bool {
+        let guarded = std::mem::take(&mut self.guarded);
+        if guarded {
+            for stream in &mut self.streams {
+                stream.session.set_accept_empty_primary(true);
+            }
+        }
+        guarded
+    }
+
+    pub fn dial(&mut self, stream: usize, now: Moment) {
+        let range = self.streams[stream].router.range();
+        let holds_data = range.iter().any(|slot| self.store_of(slot).slot_len(Copy::Live, slot) > 0);
+        self.streams[stream].session.dial(Dial { dialled: Dialled::Again, holds_data }, now);
+    }
+
+    pub fn hang_up(&mut self, stream: usize) {
+        let Stream { session, router, .. } = &mut self.streams[stream];
+        session.hang_up();
+        router.link_cut();
+    }
+
+    /// Whether the puller reads from its link: only while the rings take what it reads.
+    pub fn can_receive(&self, stream: usize) -> bool {
+        !self.streams[stream].router.is_full()
+    }
+
+    pub fn receive(&mut self, stream: usize, mut bytes: &[u8], now: Moment, events: &mut Events) -> Result<(), Ended> {
+        let Stream { session, router, .. } = &mut self.streams[stream];
+        while !bytes.is_empty() {
+            let room = session.recv_slice();
+            let take = room.len().min(bytes.len());
+            room[..take].copy_from_slice(&bytes[..take]);
+            session.recv_advance(take, now);
+            bytes = &bytes[take..];
+            loop {
+                let before = session.next();
+                match session.poll_event() {
+                    Ok(None) => break,
+                    Ok(Some(said)) => {
+                        if let Said::Welcomed(welcome) = &said
+                            && welcome.verdict == Verdict::Stream
+                        {
+                            let partly = router.missing() > 0;
+                            events.count(if partly { Event::ResumeMidSync } else { Event::Resume });
+                        }
+                        let next = position_after(&said, before);
+                        router.take(said, next, hash::locate);
+                    }
+                    Err(SessionError::Guard(_)) => {
+                        events.count(Event::GuardRefused);
+                        self.guarded = true;
+                        return Err(Ended);
+                    }
+                    Err(error) => panic!("{} closes: {error}", self.id),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn transmit(&mut self, stream: usize, room: usize, now: Moment) -> Vec<u8> {
+        const LINES: usize = 4_096;
+        if room < LINES { Vec::new() } else { self.streams[stream].session.poll_transmit(now) }
+    }
+
+    /// One shard of the node does something: puller or owner.
+    pub fn turn(&mut self, rng: &mut Rng, events: &mut Events) {
+        let stream = rng.usize(..self.streams.len());
+        let owner = rng.usize(..self.owners.len());
+        match rng.u8(0..4) {
+            0 => self.push(stream, owner, rng, events),
+            1 | 2 => self.apply(stream, owner),
+            _ => self.complete(stream, owner, rng, events),
+        }
+    }
+
+    /// The puller moves batches to a ring, as far as it takes them.
+    fn push(&mut self, stream: usize, owner: usize, rng: &mut Rng, events: &mut Events) {
+        let Stream { router, rings, .. } = &mut self.streams[stream];
+        router.flush();
+        let id = ShardId::new(owner as u16);
+        while let Some(batch) = router.pop(id) {
+            let ring = &mut rings[owner];
+            if ring.batches.len() >= ring.capacity {
+                events.count(Event::RingFull);
+                router.unpop(id, batch);
+                return;
+            }
+            let loses = self.plant == Plant::LoseBatch && matches!(batch.body, Body::Frames(_)) && rng.u8(0..30) == 0;
+            if loses && ring.batches.is_empty() && ring.done.is_empty() {
+                let missing = self.owners[owner].following.applier(ShardId::new(stream as u16)).missing();
+                ring.done.push_back(Done { missing, asks: Vec::new(), emptied: None });
+            } else {
+                ring.batches.push_back(batch);
+            }
+        }
+    }
+
+    /// The owner applies what is first in a ring.
+    fn apply(&mut self, stream: usize, owner: usize) {
+        let ring = &mut self.streams[stream].rings[owner];
+        let Owner { store, following, positions } = &mut self.owners[owner];
+        let Some(batch) = ring.batches.pop_front() else { return };
+        let position = &mut positions[stream];
+        let after = match &batch.body {
+            Body::Frames(frames) => {
+                if self.plant == Plant::ApplyNotBegun {
+                    let done = following.applier(batch.stream).done().clone();
+                    apply_not_begun(store, &done, frames.frames());
+                }
+                let last = frames.frames().get(frames.len() - 1).offset.next();
+                position.map(|(generation, _)| (generation, last))
+            }
+            Body::Sync { item: Item::Sync { generation, at, .. }, .. } => Some((*generation, *at)),
+            Body::Item(item) => position.map(|(generation, next)| (generation, item.at().unwrap_or(next))),
+            _ => *position,
+        };
+        match following.offer(store, batch) {
+            Offered::Gated(batch) => ring.batches.push_front(batch),
+            Offered::Done(done) => {
+                *position = after;
+                ring.done.push_back(done);
+            }
+        }
+    }
+
+    /// The puller hears what an owner is done with.
+    fn complete(&mut self, stream: usize, owner: usize, rng: &mut Rng, events: &mut Events) {
+        let Stream { session, router, rings, .. } = &mut self.streams[stream];
+        for _ in 0..rng.u8(1..4) {
+            let Some(done) = rings[owner].done.pop_front() else { break };
+            for ask in router.complete(ShardId::new(owner as u16), done) {
+                events.count(Event::Asked);
+                session.need(ask.slot, ask.whole);
+            }
+        }
+        let applied = if self.plant == Plant::AckBeforeApply { Some(session.next()) } else { router.watermark() };
+        if let Some(applied) = applied {
+            session.applied(applied);
+        }
+        if router.take_synced() {
+            events.count(Event::Synced);
+            session.synced();
+        }
+    }
+
+    pub fn rings_are_empty(&self, stream: usize) -> bool {
+        self.streams[stream].router.is_drained()
+    }
+
+    /// Slots of the stream that no owner has whole.
+    pub fn missing(&self, stream: usize) -> usize {
+        let id = ShardId::new(stream as u16);
+        let done: usize = self.owners.iter().map(|owner| owner.following.done(id).count()).sum();
+        self.streams[stream].router.range().len() - done
+    }
+
+    pub fn owners(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// What an owner has applied of a stream: the history, and the frame after the last one applied.
+    pub fn applied(&self, stream: usize, owner: usize) -> Option<(Generation, Offset)> {
+        self.owners[owner].positions[stream]
+    }
+
+    /// Whether every owner follows this history of a stream.
+    pub fn follows(&self, stream: usize, generation: Generation) -> bool {
+        self.owners.iter().all(|owner| owner.positions[stream].is_some_and(|(of, _)| of == generation))
+    }
+
+    pub fn range(&self, stream: usize, owner: usize) -> SlotRange {
+        self.streams[stream].router.range().intersect(self.shards.slots_of(ShardId::new(owner as u16)))
+    }
+
+    pub fn is_done(&self, stream: usize, owner: usize, slot: HashSlot) -> bool {
+        self.owners[owner].following.done(ShardId::new(stream as u16)).contains(slot)
+    }
+
+    pub fn store(&self, owner: usize) -> &SimStore {
+        &self.owners[owner].store
+    }
+
+    pub fn digest(&self, slot: HashSlot) -> Digest {
+        self.store_of(slot).digest(Copy::Live, slot)
+    }
+
+    pub fn show(&self, stream: usize) -> String {
+        let Stream { session, router, rings } = &self.streams[stream];
+        let rings: Vec<_> = rings.iter().map(|ring| (ring.batches.len(), ring.done.len())).collect();
+        format!(
+            "next {}, watermark {:?}, missing {}, rings {rings:?}",
+            session.next(),
+            router.watermark(),
+            self.missing(stream)
+        )
+    }
+
+    fn owner_of(&self, slot: HashSlot) -> usize {
+        self.shards.owner(slot).index()
+    }
+
+    fn store_of(&self, slot: HashSlot) -> &SimStore {
+        &self.owners[self.owner_of(slot)].store
+    }
+}
+
+/// The session's position behind what it said.
+fn position_after(said: &Said<'_>, before: Offset) -> Offset {
+    match said {
+        Said::Frames(frames) | Said::Group(frames) => before.advance(frames.len() as u64),
+        Said::Item(Item::Sync { at, .. }) => *at,
+        Said::Item(_) | Said::Whole { .. } | Said::Welcomed(_) | Said::Heard => before,
+    }
+}
+
+fn apply_not_begun(store: &mut SimStore, done: &kevy_replicate::slotset::SlotSet, frames: Frames<'_>) {
+    for frame in frames.iter() {
+        if let Some(key) = kevy_replicate::wire::effect::key_of(frame.argv) {
+            let at = store.locate(key);
+            if !done.contains(at.slot) {
+                let _ = store.apply(Copy::Live, at, frame.argv);
+            }
+        }
+    }
+}

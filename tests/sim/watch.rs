@@ -1,0 +1,51 @@
+//! Looks at what arrives on a link, to know what a cut hits. Judges nothing.
+
+use kevy_replicate::wire::{Decoder, Item, Message};
+
+pub struct Watch {
+    /// Whether the answer of the handshake has arrived.
+    answered: bool,
+    decoder: Decoder,
+    /// Between a slot's begin and its end.
+    loading: bool,
+    /// Between the answer that promises a sync, or the first dump item, and the end of the sync.
+    pub syncing: bool,
+}
+
+impl Watch {
+    pub fn new() -> Watch {
+        Watch { answered: false, decoder: Decoder::new(), loading: false, syncing: false }
+    }
+
+    pub fn see(&mut self, mut bytes: &[u8]) {
+        if !self.answered {
+            let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else { return };
+            self.answered = true;
+            bytes = &bytes[end + 1..];
+        }
+        self.decoder.recv(bytes);
+        // What is malformed, the session finds.
+        while let Ok(Some(message)) = self.decoder.next() {
+            if let Message::Item(item) = message {
+                match item {
+                    Item::SlotBegin { .. } => (self.loading, self.syncing) = (true, true),
+                    Item::Sync { .. } | Item::Slots { .. } => self.syncing = true,
+                    Item::SlotEnd { .. } | Item::SlotDrop { .. } => self.loading = false,
+                    Item::SyncEnd { .. } => self.syncing = false,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Whether a frame has arrived in part.
+    pub fn is_in_frame(&mut self) -> bool {
+        matches!(self.decoder.unread().first(), Some(b'*'))
+    }
+
+    /// Whether a dump item has arrived in part, or a slot has.
+    pub fn is_in_dump(&mut self) -> bool {
+        let item = self.decoder.unread();
+        self.loading || item.starts_with(b"+SLOT") || item.starts_with(b"+PIECE")
+    }
+}

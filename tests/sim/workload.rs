@@ -1,0 +1,91 @@
+//! What clients write: few keys of few slots, so that everything meets everything.
+
+use fastrand::Rng;
+use kevy_replicate::id::{ShardCount, ShardId};
+use kevy_replicate::store::hash;
+
+pub type Args = Vec<Vec<u8>>;
+
+/// Writes commands for one primary.
+pub struct Workload {
+    /// The hash tags whose slots each shard owns.
+    tags: Vec<Vec<String>>,
+    keys: usize,
+    flush_every: u64,
+    counter: u64,
+}
+
+impl Workload {
+    /// About `tags` hash tags over `shards` shards, at least two a shard.
+    pub fn new(shards: ShardCount, tags: usize, keys: usize, flush_every: u64) -> Workload {
+        let per_shard = (tags / usize::from(shards.get())).max(2);
+        let mut of_shard = vec![Vec::new(); usize::from(shards.get())];
+        for number in 0.. {
+            let tag = format!("{{{number}}}");
+            let owner = shards.owner(hash::locate(tag.as_bytes()).slot);
+            if of_shard[owner.index()].len() < per_shard {
+                of_shard[owner.index()].push(tag);
+            }
+            if of_shard.iter().all(|tags| tags.len() == per_shard) {
+                break;
+            }
+        }
+        Workload { tags: of_shard, keys, flush_every, counter: 0 }
+    }
+
+    fn key(&self, shard: ShardId, kind: &str, rng: &mut Rng) -> String {
+        let tags = &self.tags[shard.index()];
+        format!("{}{kind}{}", tags[rng.usize(..tags.len())], rng.usize(..self.keys))
+    }
+
+    /// A command whose keys are all of `shard`. `now_ms` is the primary's clock.
+    pub fn command(&mut self, shard: ShardId, now_ms: u64, rng: &mut Rng) -> Args {
+        self.counter += 1;
+        if rng.u64(..self.flush_every) == 0 {
+            return args(&["FLUSHALL"]);
+        }
+        let n = self.counter.to_string();
+        // A key of any type now and then: what holds a value of another type answers with an error, or is replaced.
+        let any = ["s", "n", "l", "h", "e", "z", "x"];
+        let any = |rng: &mut Rng| any[rng.usize(..any.len())];
+        let key = |kind: &str, rng: &mut Rng| self.key(shard, kind, rng);
+        let member = || format!("m{}", small(self.counter));
+        let soon = (now_ms + rng.u64(1..60)).to_string();
+        match rng.u8(..34) {
+            0..2 => args(&["SET", &key("s", rng), &n]),
+            2 => args(&["SET", &key(any(rng), rng), &"v".repeat(rng.usize(..300))]),
+            3..7 => args(&["APPEND", &key("s", rng), &n]),
+            7..9 => args(&["INCR", &key("n", rng)]),
+            9..11 => args(&["RPUSH", &key("l", rng), &n]),
+            11 => args(&["LPUSH", &key("l", rng), &n, &n]),
+            12 => args(&["LPOP", &key("l", rng)]),
+            13 => args(&["RPOP", &key("l", rng)]),
+            14..16 => args(&["HINCRBY", &key("h", rng), &member(), "7"]),
+            16 => args(&["HSET", &key("h", rng), &member(), &n]),
+            17 => args(&["HDEL", &key("h", rng), "m0", "m1", "m2"]),
+            18 => args(&["SADD", &key("e", rng), &member(), &n]),
+            19 => args(&["SREM", &key("e", rng), &member()]),
+            20 => args(&["ZADD", &key("z", rng), &n, &member()]),
+            21 => args(&["ZREM", &key("z", rng), &member()]),
+            22 => args(&["DEL", &key(any(rng), rng)]),
+            23 => args(&["DEL", &key(any(rng), rng), &key(any(rng), rng)]),
+            24 => args(&["RPUSH", &key("x", rng), &n]),
+            25 => args(&["HSET", &key("x", rng), "f", &n]),
+            26..28 => args(&["RENAME", &key(any(rng), rng), &key(any(rng), rng)]),
+            28 => args(&["MSET", &key("s", rng), &n, &key("n", rng), &n, &key("x", rng), &n]),
+            29 => args(&["SET", &key("s", rng), &n, "PXAT", &soon]),
+            30 => args(&["PEXPIREAT", &key(any(rng), rng), &soon]),
+            31 => args(&["PERSIST", &key(any(rng), rng)]),
+            32 => args(&["GET", &key("s", rng)]),
+            _ => args(&["SETRANGE", &key("s", rng), &rng.usize(..40).to_string(), &n]),
+        }
+    }
+}
+
+fn small(counter: u64) -> u64 {
+    counter.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62
+}
+
+fn args(args: &[&str]) -> Args {
+    args.iter().map(|arg| arg.as_bytes().to_vec()).collect()
+}

@@ -1,0 +1,474 @@
+//! One cluster in virtual time: who does what in a tick, what goes wrong, and what must hold after it.
+
+use std::collections::HashMap;
+
+use fastrand::Rng;
+use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardId, UnixMs};
+use kevy_replicate::slot::State;
+use kevy_replicate::snapshot::{Copy, Keyspace};
+
+use crate::events::{Event, Events};
+use crate::history::History;
+use crate::link::Link;
+use crate::plan::Plan;
+use crate::plant::Plant;
+use crate::primary::Primary;
+use crate::replica::{Ended, Replica};
+use crate::watch::Watch;
+use crate::workload::Workload;
+
+/// Ticks within which a healed and quiet cluster must have come to rest.
+const TICKS_TO_CONVERGE: u64 = 30_000;
+
+/// The primary's clock at the beginning.
+const CLOCK_MS: u64 = 1_700_000_000_000;
+
+pub struct World {
+    plan: Plan,
+    plant: Plant,
+    rng: Rng,
+    /// Milliseconds since the beginning: a tick is one.
+    now: u64,
+    events: Events,
+    workload: Workload,
+    primary: Primary,
+    starts: u64,
+    replicas: Vec<Replica>,
+    replica_starts: u64,
+    /// Of each replica and stream.
+    links: Vec<Vec<Connection>>,
+    /// Connections that their replica has given up and the primary has not: acknowledgements of before may still arrive.
+    half_open: Vec<HalfOpen>,
+    /// Every history there ever was: of each generation, one a stream.
+    archive: HashMap<Generation, Vec<History>>,
+    /// What a slot held that a replica does not have whole: until it is replaced or flushed, it may not change.
+    stale: HashMap<(usize, HashSlot), Digest>,
+    /// Shards of the primary whose turn has not ended.
+    open_turns: Vec<bool>,
+}
+
+/// A connection, or when it is tried again.
+enum Connection {
+    Down { until: u64 },
+    Up { link: Box<Link>, number: usize, watch: Box<Watch>, primary_is_gone: bool },
+}
+
+struct HalfOpen {
+    replica: usize,
+    stream: usize,
+    number: usize,
+    link: Box<Link>,
+    until: u64,
+}
+
+/// Which end notices first that a connection is gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Noticed {
+    Both,
+    Replica,
+    Primary,
+}
+
+impl World {
+    pub fn new(plan: Plan, plant: Plant) -> World {
+        let rng = Rng::with_seed(plan.seed);
+        let primary = Primary::start(&plan, plant, 0);
+        let shards = primary.shard_count();
+        let workload = Workload::new(shards, plan.tags, plan.keys, plan.flush_every);
+        let replicas: Vec<Replica> =
+            (0..plan.replica_shards.len()).map(|index| Replica::start(&plan, plant, index, index as u64)).collect();
+        let links = replicas.iter().map(|_| shards.shards().map(|_| Connection::Down { until: 0 }).collect()).collect();
+        let mut world = World {
+            rng,
+            now: 0,
+            events: Events::default(),
+            workload,
+            starts: 1,
+            replica_starts: replicas.len() as u64,
+            replicas,
+            links,
+            half_open: Vec::new(),
+            archive: HashMap::new(),
+            stale: HashMap::new(),
+            open_turns: vec![false; usize::from(shards.get())],
+            primary,
+            plan,
+            plant,
+        };
+        world.open_histories();
+        for index in 0..world.replicas.len() {
+            let same = world.plan.replica_shards[index] == world.plan.primary_shards;
+            world.events.count(if same { Event::SameShardCounts } else { Event::OtherShardCounts });
+        }
+        world
+    }
+
+    /// Runs with writes and faults, then heals everything, and sees whether all come to rest and are equal.
+    pub fn run(mut self) -> Events {
+        // Something to sync, more often than not.
+        for _ in 0..self.rng.u64(0..100) {
+            self.write();
+        }
+        for _ in 0..self.plan.ticks {
+            for _ in 0..self.rng.usize(0..=self.plan.writes_per_tick) {
+                self.write();
+            }
+            self.strike();
+            self.tick();
+        }
+        let healed = self.now;
+        while !self.is_at_rest() {
+            self.tick();
+            for replica in 0..self.replicas.len() {
+                self.consent(replica);
+            }
+            assert!(
+                self.now < healed + TICKS_TO_CONVERGE,
+                "no rest {TICKS_TO_CONVERGE} ticks after the heal: {self:?}"
+            );
+        }
+        self.check_equal();
+        self.events
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::ZERO.plus_ms(self.now)
+    }
+
+    fn open_histories(&mut self) {
+        let histories = self.primary.shards.iter().map(|_| History::new()).collect();
+        self.archive.insert(self.primary.generation, histories);
+    }
+
+    /// One command on some shard. Its turn ends now or later.
+    fn write(&mut self) {
+        let shard = self.rng.usize(..self.primary.shards.len());
+        self.tell(shard);
+        let clock = CLOCK_MS + self.now;
+        let args = self.workload.command(ShardId::new(shard as u16), clock, &mut self.rng);
+        let recorded = self.primary.shards[shard].execute(&args, UnixMs::new(clock), &mut self.events);
+        // A command that does not fit the segment closes the run before it.
+        self.tell(shard);
+        if recorded {
+            let syncing =
+                self.links.iter().any(|links| matches!(&links[shard], Connection::Up { watch, .. } if watch.syncing));
+            let flush = args[0] == b"FLUSHALL";
+            self.events.count(Event::Write);
+            self.events.add(Event::WriteDuringSync, syncing.into());
+            self.events.add(Event::FlushAll, flush.into());
+            self.events.add(Event::FlushAllDuringSync, (flush && syncing).into());
+        }
+        self.open_turns[shard] = true;
+        if self.rng.u8(0..3) != 0 {
+            self.end_turn(shard);
+        }
+    }
+
+    fn end_turn(&mut self, shard: usize) {
+        self.primary.shards[shard].source.end_turn();
+        self.open_turns[shard] = false;
+        self.tell(shard);
+    }
+
+    fn tell(&mut self, shard: usize) {
+        let histories = self.archive.get_mut(&self.primary.generation).expect("it was opened at the start");
+        self.primary.shards[shard].tell(&mut histories[shard]);
+    }
+
+    /// What goes wrong in this tick.
+    fn strike(&mut self) {
+        let replica = self.rng.usize(..self.replicas.len());
+        if self.rng.u64(..self.plan.cut_every) == 0 {
+            let stream = self.rng.usize(..self.primary.shards.len());
+            self.cut(replica, stream);
+        }
+        if self.rng.u8(0..20) == 0 {
+            self.consent(replica);
+        }
+        if self.rng.u64(..self.plan.replica_restart_every) == 0 {
+            self.events.count(Event::ReplicaRestart);
+            for stream in 0..self.primary.shards.len() {
+                self.end(replica, stream, Noticed::Both);
+            }
+            // The end of a process closes all its connections.
+            self.half_open.iter_mut().filter(|half| half.replica == replica).for_each(|half| half.until = 0);
+            self.pump_half_open();
+            self.replicas[replica] = Replica::start(&self.plan, self.plant, replica, self.replica_starts);
+            self.replica_starts += 1;
+            self.stale.retain(|(of, _), _| *of != replica);
+        }
+        if self.rng.u64(..self.plan.primary_restart_every) == 0 {
+            self.events.count(Event::PrimaryRestart);
+            for replica in 0..self.replicas.len() {
+                for stream in 0..self.primary.shards.len() {
+                    self.end(replica, stream, Noticed::Both);
+                }
+            }
+            self.half_open.clear();
+            self.primary = Primary::start(&self.plan, self.plant, self.starts);
+            self.starts += 1;
+            self.open_turns.fill(false);
+            self.open_histories();
+            // A write before the first replica is back hides that it came back empty, unless one looks at how it began.
+            for _ in 0..self.rng.u64(0..4) {
+                self.write();
+            }
+        }
+    }
+
+    /// The operator's word: what a primary that came back empty holds is to be followed.
+    fn consent(&mut self, replica: usize) {
+        if self.replicas[replica].consent() {
+            self.events.count(Event::GuardOverruled);
+        }
+    }
+
+    /// A connection breaks in the network.
+    fn cut(&mut self, replica: usize, stream: usize) {
+        let noticed = [Noticed::Both, Noticed::Replica, Noticed::Primary][self.rng.usize(..3)];
+        if let Connection::Up { watch, .. } = &mut self.links[replica][stream] {
+            self.events.count(Event::Cut);
+            self.events.add(Event::CutInFrame, watch.is_in_frame().into());
+            self.events.add(Event::CutInDump, watch.is_in_dump().into());
+            self.events.add(Event::CutWithRingsFull, (!self.replicas[replica].rings_are_empty(stream)).into());
+        }
+        self.end(replica, stream, noticed);
+    }
+
+    /// A connection ends.
+    fn end(&mut self, replica: usize, stream: usize, noticed: Noticed) {
+        // Now and then it is away for long.
+        let pause = if self.rng.u8(0..8) == 0 { 400 } else { 40 };
+        let until = self.now + self.rng.u64(0..pause);
+        let now = self.moment();
+        let shard = &mut self.primary.shards[stream];
+        match std::mem::replace(&mut self.links[replica][stream], Connection::Down { until }) {
+            Connection::Down { until } => self.links[replica][stream] = Connection::Down { until },
+            Connection::Up { link, number, watch, .. } if noticed == Noticed::Primary => {
+                shard.hang_up(number, now);
+                self.links[replica][stream] = Connection::Up { link, number, watch, primary_is_gone: true };
+            }
+            Connection::Up { link, number, primary_is_gone, .. } => {
+                self.replicas[replica].hang_up(stream);
+                if noticed == Noticed::Replica && !primary_is_gone {
+                    let until = self.now + self.rng.u64(0..200);
+                    self.half_open.push(HalfOpen { replica, stream, number, link, until });
+                } else {
+                    shard.hang_up(number, now);
+                }
+            }
+        }
+    }
+
+    /// What a replica said on connections that it has given up arrives, and then their end.
+    fn pump_half_open(&mut self) {
+        let now = self.moment();
+        let World { half_open, primary, rng, events, now: tick, .. } = self;
+        half_open.retain_mut(|HalfOpen { stream, number, link, until, .. }| {
+            let shard = &mut primary.shards[*stream];
+            let arrived = link.up.read(*tick, usize::MAX, rng);
+            let ended = shard.receive(*number, &arrived, now, events).is_err()
+                || shard.transmit(*number, link.down.room(), now, events).is_err()
+                || *tick >= *until;
+            if ended {
+                shard.hang_up(*number, now);
+            }
+            !ended
+        });
+    }
+
+    fn tick(&mut self) {
+        self.now += 1;
+        self.pump_half_open();
+        for shard in 0..self.primary.shards.len() {
+            if self.open_turns[shard] && self.rng.u8(0..3) == 0 {
+                self.end_turn(shard);
+            }
+        }
+        let mut order: Vec<(usize, usize)> = (0..self.replicas.len())
+            .flat_map(|replica| (0..self.primary.shards.len()).map(move |stream| (replica, stream)))
+            .collect();
+        self.rng.shuffle(&mut order);
+        for (replica, stream) in order {
+            if self.pump(replica, stream).is_err() {
+                self.end(replica, stream, Noticed::Both);
+            }
+            self.tell(stream);
+            self.check(replica, stream);
+            for _ in 0..self.rng.usize(0..=self.plan.turns) {
+                let some = self.rng.usize(..self.replicas.len());
+                self.replicas[some].turn(&mut self.rng, &mut self.events);
+                self.check_all(some);
+            }
+        }
+    }
+
+    /// Moves bytes on one link, in both directions.
+    fn pump(&mut self, replica: usize, stream: usize) -> Result<(), Ended> {
+        let now = self.moment();
+        let node = &mut self.replicas[replica];
+        let shard = &mut self.primary.shards[stream];
+        if let Connection::Down { until } = self.links[replica][stream] {
+            if self.now >= until {
+                node.dial(stream, now);
+                self.links[replica][stream] = Connection::Up {
+                    link: Box::new(Link::new(self.plan.link_bytes, self.plan.delay_max)),
+                    number: shard.accept(now),
+                    watch: Box::new(Watch::new()),
+                    primary_is_gone: false,
+                };
+            }
+            return Ok(());
+        }
+        let Connection::Up { link, number, watch, primary_is_gone } = &mut self.links[replica][stream] else {
+            return Ok(());
+        };
+        let up = node.transmit(stream, link.up.room(), now);
+        link.up.write(&up, self.now, &mut self.rng);
+        if *primary_is_gone {
+            // What it had sent still arrives, and then the end.
+            if link.down.is_empty() {
+                return Err(Ended);
+            }
+        } else {
+            let arrived = link.up.read(self.now, usize::MAX, &mut self.rng);
+            shard.receive(*number, &arrived, now, &mut self.events).map_err(|_| Ended)?;
+            let down = shard.transmit(*number, link.down.room(), now, &mut self.events).map_err(|_| Ended)?;
+            link.down.write(&down, self.now, &mut self.rng);
+        }
+        if node.can_receive(stream) {
+            let room = self.rng.usize(1..=self.plan.read_bytes);
+            let arrived = link.down.read(self.now, room, &mut self.rng);
+            watch.see(&arrived);
+            node.receive(stream, &arrived, now, &mut self.events)?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left to do.
+    fn is_at_rest(&self) -> bool {
+        !self.open_turns.contains(&true)
+            && self.primary.shards.iter().all(|shard| shard.is_quiet())
+            && self.replicas.iter().enumerate().all(|(index, node)| {
+                self.primary.shards.iter().enumerate().all(|(stream, shard)| {
+                    matches!(&self.links[index][stream], Connection::Up { link, .. } if link.is_idle())
+                        && node.follows(stream, self.primary.generation)
+                        && self.counted_ack(index, stream) == Some(shard.source.next())
+                })
+            })
+    }
+
+    /// What the primary counts as applied by this replica.
+    fn counted_ack(&self, replica: usize, stream: usize) -> Option<Offset> {
+        let id = self.replicas[replica].id();
+        let slot = self.primary.shards[stream].source.slots().iter().find(|(known, _)| known.as_str() == id)?.1;
+        match slot.state {
+            State::Connected { .. } => slot.counted_ack(),
+            State::Away { .. } => None,
+        }
+    }
+
+    fn check_all(&mut self, replica: usize) {
+        for stream in 0..self.primary.shards.len() {
+            self.check(replica, stream);
+        }
+    }
+
+    /// What must hold of one stream of one replica, at every step.
+    fn check(&mut self, replica: usize, stream: usize) {
+        let node = &self.replicas[replica];
+        let acked = self.counted_ack(replica, stream);
+        if acked.is_some() {
+            self.events.count(Event::CountedAck);
+            assert!(
+                node.follows(stream, self.primary.generation),
+                "replica {replica} stream {stream}: an ack of another history counts"
+            );
+            assert_eq!(
+                node.missing(stream),
+                0,
+                "replica {replica} stream {stream}: an ack counts, and slots are missing"
+            );
+        }
+        for owner in 0..node.owners() {
+            let Some((generation, applied)) = node.applied(stream, owner) else { continue };
+            let history = &self.archive[&generation][stream];
+            assert!(applied <= history.head(), "replica {replica} stream {stream}: beyond what was recorded");
+            let slots = node.range(stream, owner);
+            for slot in history.slots().filter(|slot| slots.contains(*slot)) {
+                if let Some(acked) = acked {
+                    assert!(
+                        !history.concerns(slot, applied, acked),
+                        "replica {replica} stream {stream} owner {owner}: {acked} is acknowledged, slot {slot} stands at {applied}"
+                    );
+                }
+                let live = node.store(owner).digest(Copy::Live, slot);
+                if node.is_done(stream, owner, slot) {
+                    let torn = history.group_around(applied).is_some_and(|end| history.concerns(slot, applied, end));
+                    assert!(
+                        !torn,
+                        "replica {replica} stream {stream} owner {owner}: at {applied} a group is visible in part"
+                    );
+                    self.stale.remove(&(replica, slot));
+                    let recorded = history.digest(slot, applied);
+                    assert_eq!(
+                        live, recorded,
+                        "replica {replica} stream {stream} owner {owner}: slot {slot} is not what was recorded below {applied}"
+                    );
+                } else {
+                    let before = *self.stale.entry((replica, slot)).or_insert(live);
+                    assert_eq!(
+                        live, before,
+                        "replica {replica} stream {stream} owner {owner}: slot {slot}, not whole, changed"
+                    );
+                }
+            }
+        }
+    }
+
+    /// After the rest: every node holds the same.
+    fn check_equal(&self) {
+        for (stream, shard) in self.primary.shards.iter().enumerate() {
+            let history = &self.archive[&self.primary.generation][stream];
+            assert_eq!(history.head(), shard.source.next());
+            for slot in shard.source.range().iter() {
+                let expected = shard.store.digest(Copy::Live, slot);
+                assert_eq!(
+                    expected,
+                    history.digest(slot, history.head()),
+                    "the primary's slot {slot} is not what it recorded"
+                );
+                for (index, node) in self.replicas.iter().enumerate() {
+                    assert_eq!(node.digest(slot), expected, "replica {index}: slot {slot} differs at the end");
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "tick {}", self.now)?;
+        for (stream, shard) in self.primary.shards.iter().enumerate() {
+            let source = &shard.source;
+            writeln!(
+                f,
+                "stream {stream}: {:?} [{}, {})",
+                source.generation(),
+                source.backlog().oldest(),
+                source.next()
+            )?;
+            for (index, node) in self.replicas.iter().enumerate() {
+                let up = matches!(self.links[index][stream], Connection::Up { .. });
+                writeln!(
+                    f,
+                    "  replica {index}: up {up}, {:?}, acked {:?}, {}",
+                    (0..node.owners()).map(|owner| node.applied(stream, owner)).collect::<Vec<_>>(),
+                    self.counted_ack(index, stream),
+                    node.show(stream)
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
