@@ -10,7 +10,7 @@
 //! ```
 
 use super::slab::{Handle, Slab, Word};
-use super::{Entry, Value, ValueRef};
+use super::{Entry, Value, ValueRef, prefetch};
 use crate::id::UnixMs;
 use crate::limits::ENTRY_BYTES_MAX;
 
@@ -118,10 +118,15 @@ impl Heap {
         self.slab.reserved_bytes() + self.boxed_bytes
     }
 
-    /// The bytes at an entry, for prefetching: nothing is read.
+    /// Fetches what most entries take: two cache lines.
     #[inline]
-    pub fn at(&self, handle: Handle) -> &[Word] {
-        self.slab.from(handle)
+    pub fn prefetch(&self, handle: Handle) {
+        let words = self.slab.from(handle);
+        for at in [0, 64 / size_of::<Word>()] {
+            if let Some(word) = words.get(at) {
+                prefetch::read(word);
+            }
+        }
     }
 
     #[inline]

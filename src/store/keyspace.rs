@@ -348,8 +348,10 @@ impl Keyspace for KeyspaceStore {
 
     fn digest(&self, copy: Copy, slot: HashSlot) -> Digest {
         let mut sum = Digest::default();
-        for handle in self.slot(copy, slot).unwrap_or_default().entries(&self.storage) {
-            sum += self.storage.heap.entry(handle).digest();
+        let slot = self.slot(copy, slot).unwrap_or_default();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = slot.walk(&self.storage, at, |handle| sum += self.storage.heap.entry(handle).digest());
         }
         sum
     }
@@ -415,6 +417,9 @@ impl Keyspace for KeyspaceStore {
                 return true;
             }
             dead.lines_left -= 1;
+            if let Some(ahead) = dead.lines_left.checked_sub(1) {
+                dead.table.lines(lines)[ahead].entries().for_each(|(_, handle)| heap.prefetch(handle));
+            }
             for (_, handle) in dead.table.lines(lines)[dead.lines_left].entries() {
                 freed += if heap.has_box(handle) { BOX_ENTRIES } else { 1 };
                 heap.free(handle);

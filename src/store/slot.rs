@@ -142,12 +142,7 @@ impl Slot {
         if let Some(line) = table.lines(&storage.lines).get(table::home(hash, depth, table.lines_len()))
             && let Some((_, handle)) = line.candidates(line::Tag::of(hash)).next()
         {
-            let entry = storage.heap.at(handle);
-            for word in [0, 8] {
-                if let Some(word) = entry.get(word) {
-                    prefetch::read(word);
-                }
-            }
+            storage.heap.prefetch(handle);
         }
     }
 
@@ -238,11 +233,6 @@ impl Slot {
         }
     }
 
-    /// Every entry, in no order.
-    pub fn entries(self, storage: &Storage) -> impl Iterator<Item = Handle> {
-        self.tables(storage).flat_map(|table| table.entries(&storage.lines))
-    }
-
     /// Shows the entries of the line at `cursor`, and answers where the next line begins; `None` at the end. The steps
     /// of a walk together cover every hash once, whatever happens to the tables in between; and the hash of a key does
     /// not change. So a key that is there from the first step to the last is shown.
@@ -252,6 +242,11 @@ impl Slot {
         let lines = table.lines(&storage.lines);
         let at = table::home(cursor, depth, lines.len());
         if !lines.is_empty() {
+            // One line ahead: entries lie all over memory, and a walk would wait for each of them.
+            let ahead = if at == 0 { 0..2 } else { at + 1..at + 2 };
+            for (_, handle) in lines.iter().take(ahead.end).skip(ahead.start).flat_map(Line::entries) {
+                storage.heap.prefetch(handle);
+            }
             let home_of = |handle| table::home(keyed_hash(storage.heap.key(handle)), depth, lines.len());
             line::for_each_of_home(lines, at, home_of, show);
         }
