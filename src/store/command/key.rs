@@ -11,7 +11,7 @@ use super::{Context, Misfit, NOTHING, Outcome, group, has_expired};
 use crate::id::{SlotRange, UnixMs};
 use crate::resp::{Protocol, Reply, decode_multibulk};
 use crate::snapshot::record::Kind;
-use crate::snapshot::{Copy, Located};
+use crate::snapshot::{Copy, Digest, Keyspace, Located};
 use crate::store::{Entry, KeyspaceStore, Place, ScanCursor};
 use crate::wire::{Argv, Command, Effects};
 
@@ -291,6 +291,13 @@ pub fn keys_fitting(
         }
     });
     count
+}
+
+/// The digest of the live keys in `slots`, expired ones included: what `DEBUG DIGEST` adds up over the shards.
+pub fn digest(store: &KeyspaceStore, slots: SlotRange) -> Digest {
+    let mut sum = Digest::default();
+    slots.iter().for_each(|slot| sum += store.digest(Copy::Live, slot));
+    sum
 }
 
 /// What a `SCAN` is asked for.
