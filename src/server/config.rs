@@ -739,6 +739,16 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_has_every_key() {
+        let manual = include_str!("../../docs/operating.md");
+        for key in KEYS {
+            let default = if key.default.is_empty() { "\"\"" } else { key.default };
+            let row = format!("| `{}` | `{default}` | {} |", key.name, key.help);
+            assert!(manual.contains(&row), "docs/operating.md lacks this line: {row}");
+        }
+    }
+
+    #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let text = "[server]\nport = 7000\nshards = 3\n[replication]\nreplication_buffer_size = \"64mb\"\n";
         let config = Config::read(Some(("kevy.toml", text)), &[("port", "7001".into())], &two()).unwrap();

@@ -72,6 +72,14 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_has_every_name() {
+        let manual = include_str!("../../docs/operating.md");
+        for (name, _) in settings(&Config::default()) {
+            assert!(manual.contains(&format!("`{name}`")), "docs/operating.md lacks {name}");
+        }
+    }
+
+    #[test]
     fn names_are_in_order_and_once() {
         let all = settings(&Config::default());
         assert!(all.windows(2).all(|pair| pair[0].0 < pair[1].0));
