@@ -110,6 +110,11 @@ impl Following {
         self.streams[stream.index()].applier.done()
     }
 
+    /// How many slots of one stream are not whole here.
+    pub fn missing(&self, stream: ShardId) -> usize {
+        self.streams[stream.index()].applier.missing()
+    }
+
     /// To be called after [`applier`](Self::applier) was used: which slots may be read may have changed.
     pub fn settle(&mut self) {
         self.loading = self.streams.iter().any(|stream| stream.applier.missing() > 0);

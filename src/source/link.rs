@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub owes_end: bool,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// Most dump bytes that wait, one item and what ends it excepted.
+    queue_bytes_max: usize,
 }
 
 /// What a peer takes.
@@ -53,14 +55,14 @@ struct Queued {
 }
 
 impl Link {
-    pub fn new(id: LinkId, peer: Peer, cursor: Cursor, need: SlotSet) -> Link {
+    pub fn new(id: LinkId, peer: Peer, cursor: Cursor, need: SlotSet, queue_bytes_max: usize) -> Link {
         let owes_end = !need.is_empty();
-        Link { id, peer, cursor, need, owes_end, queue: VecDeque::new(), queued_bytes: 0 }
+        Link { id, peer, cursor, need, owes_end, queue: VecDeque::new(), queued_bytes: 0, queue_bytes_max }
     }
 
     /// Whether one more dump item may wait for this link.
     pub fn has_room(&self) -> bool {
-        self.queue.is_empty() || self.queued_bytes + limits::DUMP_SLOTS_BYTES_MAX <= limits::DUMP_QUEUE_BYTES_MAX
+        self.queue.is_empty() || self.queued_bytes + limits::DUMP_SLOTS_BYTES_MAX <= self.queue_bytes_max
     }
 
     /// Dump bytes that wait.

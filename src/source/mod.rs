@@ -64,6 +64,8 @@ pub struct Source {
     walk: Walk,
     slots: SlotTable,
     counters: Counters,
+    /// Dump bytes that may wait for one link.
+    dump_queue_bytes: usize,
 }
 
 /// What a source has done so far, for `INFO`.
@@ -121,6 +123,7 @@ impl Source {
             walk: Walk::new(),
             slots: SlotTable::new(config.reconnect_window_ms),
             counters: Counters::default(),
+            dump_queue_bytes: limits::DUMP_QUEUE_BYTES_MAX,
             config,
         }
     }
@@ -177,6 +180,11 @@ impl Source {
         self.backlog.set_budget(bytes);
     }
 
+    /// Sets how many dump bytes may wait for a link, from the next link on; one item may, however large.
+    pub fn set_dump_queue_bytes(&mut self, bytes: usize) {
+        self.dump_queue_bytes = bytes;
+    }
+
     /// The replicas that are remembered.
     pub fn slots(&self) -> &SlotTable {
         &self.slots
@@ -231,7 +239,7 @@ impl Source {
             Form::Ours(_) | Form::Generation => Peer::Pings,
             Form::Offset => Peer::Frames,
         };
-        let mut link = Link::new(attached.link, peer, cursor, need);
+        let mut link = Link::new(attached.link, peer, cursor, need, self.dump_queue_bytes);
         match verdict {
             Verdict::Sync(reason) => {
                 if let Some(index) = SyncReason::ALL.iter().position(|r| *r == reason) {

@@ -68,6 +68,10 @@ events! {
     OtherShardCounts 20,
     /// A run had the same shard count on the two sides.
     SameShardCounts 5,
+    /// A slot came in pieces.
+    Begun 50,
+    /// A replica was told to forget the slot that it loads, since it was too slow for the walk.
+    Dropped 5,
     /// A replica said SYNCED.
     Synced 100,
     /// A replica asked for a slot again.

@@ -56,7 +56,7 @@ fn argv_of<'a>(encoded: &'a [u8], ranges: &'a mut Vec<ArgRange>) -> Argv<'a> {
 }
 
 fn run(seed: u64, plant: Plant) -> Events {
-    World::new(Plan::of(seed), plant).run()
+    World::new(Plan::of(seed), plant, false).run()
 }
 
 /// Every seed converges, and together they meet what they are there to meet.
@@ -64,7 +64,7 @@ fn run(seed: u64, plant: Plant) -> Events {
 fn seeds_converge() {
     if let Some(seed) = number("SIM_SEED") {
         println!("{:#?}", Plan::of(seed));
-        println!("{}", run(seed, Plant::None));
+        println!("{}", World::new(Plan::of(seed), Plant::None, true).run());
         return;
     }
     let seeds = number("SIM_SEEDS").unwrap_or(200);

@@ -14,6 +14,8 @@ pub struct Plan {
     pub window_bytes: usize,
     /// Bytes of a dump step.
     pub piece_bytes: usize,
+    /// Bytes of dump items that wait for a link.
+    pub dump_queue_bytes: usize,
     /// Batches that a ring between puller and owner holds.
     pub ring_batches: usize,
     /// Bytes that a puller reads at once, at most.
@@ -28,6 +30,8 @@ pub struct Plan {
     pub tags: usize,
     /// Distinct keys of a tag and type.
     pub keys: usize,
+    /// Writes before anything else, at most.
+    pub preload: u64,
     /// Ticks with faults and writes.
     pub ticks: u64,
     /// Commands of a tick, at most.
@@ -47,7 +51,7 @@ impl Plan {
         let mut rng = Rng::with_seed(seed ^ 0x9e37_79b9_7f4a_7c15);
         let mut one_of = |choices: &[u64]| choices[rng.usize(..choices.len())];
         let primary_shards = one_of(&[1, 1, 2, 3]) as u16;
-        let replicas = one_of(&[1, 1, 2]) as usize;
+        let replicas = one_of(&[1, 1, 2, 3]) as usize;
         let same_counts = one_of(&[0, 0, 1]) == 1;
         let replica_shards =
             (0..replicas).map(|_| if same_counts { primary_shards } else { one_of(&[1, 2, 3, 4]) as u16 }).collect();
@@ -57,13 +61,15 @@ impl Plan {
             replica_shards,
             window_bytes: one_of(&[1, 200, 1_000, 4_000, 100_000]) as usize,
             piece_bytes: one_of(&[1, 60, 100_000]) as usize,
+            dump_queue_bytes: one_of(&[1, 200_000, 1 << 20]) as usize,
             ring_batches: one_of(&[1, 1, 2, 8]) as usize,
             read_bytes: one_of(&[50, 1_000, 100_000]) as usize,
             turns: one_of(&[2, 6, 20]) as usize,
             link_bytes: one_of(&[64, 300, 2_000, 20_000, 300_000]) as usize,
             delay_max: one_of(&[0, 1, 5, 20]),
             tags: one_of(&[2, 4, 8]) as usize,
-            keys: one_of(&[1, 2, 4]) as usize,
+            keys: one_of(&[1, 2, 4, 20]) as usize,
+            preload: one_of(&[0, 100, 1_000]),
             ticks: one_of(&[100, 200, 400]),
             writes_per_tick: one_of(&[1, 2, 4]) as usize,
             cut_every: one_of(&[10, 30, 100]),

@@ -3,16 +3,16 @@
 use kevy_replicate::handshake::{Lineage, RefuseReason, SyncReason, Verdict};
 use kevy_replicate::id::{Generation, Moment, Offset, ShardCount, UnixMs};
 use kevy_replicate::resp::{Protocol, Reply};
-use kevy_replicate::snapshot::Keyspace;
+use kevy_replicate::shard::{Role, Shard as Core};
 use kevy_replicate::source::{Event as Told, LinkError, Session, SessionError, Source, SourceConfig, Timeouts};
-use kevy_replicate::store::command::{self, Context, Lazy, Random};
+use kevy_replicate::store::{KeyspaceStore, command, hash};
 use kevy_replicate::wire::{Command, Decoder, Message};
 
 use crate::events::{Event, Events};
 use crate::history::History;
 use crate::plan::Plan;
 use crate::plant::Plant;
-use crate::store::SimStore;
+use crate::store::Dumped;
 use crate::workload::Args;
 
 pub struct Primary {
@@ -21,10 +21,8 @@ pub struct Primary {
 }
 
 pub struct Shard {
-    pub source: Source,
-    pub store: SimStore,
-    random: Random,
-    expired: u64,
+    core: Core,
+    piece_bytes: usize,
     connections: Vec<Option<Connection>>,
     plant: Plant,
 }
@@ -43,8 +41,8 @@ impl Primary {
     pub fn start(plan: &Plan, plant: Plant, number: u64) -> Primary {
         let shards = ShardCount::new(plan.primary_shards).unwrap();
         let generation = Generation::new(plan.seed << 8 | (number + 1)).unwrap();
-        let shard = |shard| Shard {
-            source: Source::new(SourceConfig {
+        let shard = |shard| {
+            let mut source = Source::new(SourceConfig {
                 shard,
                 shards,
                 generation,
@@ -54,12 +52,14 @@ impl Primary {
                 backlog_bytes: plan.window_bytes,
                 reconnect_window_ms: 60_000,
                 client_port: Some(6004),
-            }),
-            store: SimStore::new(plan.piece_bytes, Plant::None),
-            random: Random::seeded(plan.seed),
-            expired: 0,
-            connections: Vec::new(),
-            plant,
+            });
+            source.set_dump_queue_bytes(plan.dump_queue_bytes);
+            Shard {
+                core: Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed),
+                piece_bytes: plan.piece_bytes,
+                connections: Vec::new(),
+                plant,
+            }
         };
         Primary { generation, shards: shards.shards().map(shard).collect() }
     }
@@ -76,28 +76,39 @@ impl Shard {
         let mut ranges = Vec::new();
         let argv = crate::argv_of(encoded.as_bytes(), &mut ranges);
         let spec = command::find(argv.arg(0)).unwrap_or_else(|| panic!("{argv:?} is no command"));
-        let at: Vec<_> = spec.keys(argv.len()).map(|index| self.store.locate(argv.arg(index))).collect();
+        let at: Vec<_> = spec.keys(argv.len()).map(|index| hash::locate(argv.arg(index))).collect();
         let mut reply = Vec::new();
-        let expired_before = self.expired;
-        let mut context = Context {
-            store: &mut self.store.real,
-            now,
-            random: &mut self.random,
-            lazy: Lazy::Delete,
-            expired_keys: &mut self.expired,
-        };
-        let effects = command::execute(spec, &mut context, &at, argv, &mut Reply::new(&mut reply, Protocol::Resp2));
-        events.add(Event::ExpiredOnPrimary, self.expired - expired_before);
-        let frames = self.source.record(&effects, argv);
-        if frames > 1 {
-            events.count(Event::Group);
-        }
+        let (next, expired) = (self.source().next(), self.core.counters().expired_keys);
+        self.core.execute(spec, argv, &at, now, &mut Reply::new(&mut reply, Protocol::Resp2));
+        assert!(!reply.is_empty(), "{argv:?} has no answer");
+        events.add(Event::ExpiredOnPrimary, self.core.counters().expired_keys - expired);
+        let frames = self.source().next().since(next);
+        events.add(Event::Group, u64::from(frames > 1));
         frames > 0
+    }
+
+    pub fn source(&self) -> &Source {
+        self.core.source().expect("it is a primary's")
+    }
+
+    pub fn store(&self) -> &KeyspaceStore {
+        &self.core.store
+    }
+
+    pub fn end_turn(&mut self) {
+        self.core.end_turn();
+    }
+
+    /// Its source, its keys as they are dumped, and its connections.
+    fn parts(&mut self) -> (&mut Source, Dumped<'_>, &mut Vec<Option<Connection>>) {
+        let Shard { core, piece_bytes, connections, .. } = self;
+        let (source, real) = core.source_and_store().expect("it is a primary's");
+        (source, Dumped { real, piece_bytes: *piece_bytes }, connections)
     }
 
     /// Adds what has been recorded to the history.
     pub fn tell(&mut self, history: &mut History) {
-        let backlog = self.source.backlog();
+        let backlog = self.source().backlog();
         if backlog.closed() == history.head() {
             return;
         }
@@ -127,15 +138,17 @@ impl Shard {
 
     /// The connection is gone.
     pub fn hang_up(&mut self, number: usize, now: Moment) {
-        if let Some(link) = self.connections[number].take().and_then(|connection| connection.session.link()) {
-            self.source.detach(link, now);
+        let (source, _, connections) = self.parts();
+        if let Some(link) = connections[number].take().and_then(|connection| connection.session.link()) {
+            source.detach(link, now);
         }
     }
 
     /// Bytes arrive.
     pub fn receive(&mut self, number: usize, bytes: &[u8], now: Moment, events: &mut Events) -> Result<(), Closed> {
-        let Some(connection) = &mut self.connections[number] else { return Err(Closed) };
-        let said = connection.session.handle_input(&mut self.source, bytes, now, |told| match told {
+        let (source, _, connections) = self.parts();
+        let Some(connection) = &mut connections[number] else { return Err(Closed) };
+        let said = connection.session.handle_input(source, bytes, now, |told| match told {
             Told::Attached { verdict: Verdict::Sync(reason), .. } => {
                 events.count(Event::Sync);
                 if matches!(reason, SyncReason::TooOld) {
@@ -163,11 +176,13 @@ impl Shard {
         now: Moment,
         events: &mut Events,
     ) -> Result<Vec<u8>, Closed> {
-        let Some(connection) = &mut self.connections[number] else { return Err(Closed) };
+        let plant = self.plant;
+        let (source, dumped, connections) = self.parts();
+        let Some(connection) = &mut connections[number] else { return Err(Closed) };
         while connection.unsent.len() < room {
-            match connection.session.poll_transmit(&mut self.source, &self.store, now) {
+            match connection.session.poll_transmit(source, &dumped, now) {
                 Ok(None) => break,
-                Ok(Some(bytes)) if self.plant == Plant::DumpOneLate => late_by_one(&mut connection.unsent, &bytes),
+                Ok(Some(bytes)) if plant == Plant::DumpOneLate => late_by_one(&mut connection.unsent, &bytes),
                 Ok(Some(bytes)) => connection.unsent.extend_from_slice(&bytes),
                 Err(SessionError::Link(LinkError::BelowWindow(_))) => {
                     events.count(Event::CursorLost);

@@ -7,15 +7,15 @@ use kevy_replicate::handshake::{ReplicaId, Verdict};
 use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
 use kevy_replicate::replica::{Dial, Dialled, Event as Said, Session, SessionConfig, SessionError};
 use kevy_replicate::shard::following::{Following, Offered, Policy};
-use kevy_replicate::shard::{Batch, Body, Done, Router};
+use kevy_replicate::shard::{Batch, Body, Done, Role, Router, Shard as Core};
 use kevy_replicate::snapshot::{Copy, Keyspace};
-use kevy_replicate::store::hash;
+use kevy_replicate::store::{KeyspaceStore, hash};
 use kevy_replicate::wire::{Frames, Item};
 
 use crate::events::{Event, Events};
 use crate::plan::Plan;
 use crate::plant::Plant;
-use crate::store::SimStore;
+use crate::store::Applied;
 
 /// The connection is to be closed.
 #[derive(Debug)]
@@ -46,8 +46,9 @@ struct Ring {
 }
 
 struct Owner {
-    store: SimStore,
-    following: Following,
+    core: Core,
+    /// Effects that it applied to live slots.
+    effects: u64,
     /// Of each stream: the history that it follows, and the frame after the last thing applied.
     positions: Vec<Option<(Generation, Offset)>>,
 }
@@ -73,10 +74,14 @@ impl Replica {
             router: Router::new(stream, upstream.slots_of(stream), shards),
             rings: shards.shards().map(|_| ring()).collect(),
         };
-        let owner = |owner| Owner {
-            store: SimStore::new(plan.piece_bytes, plant),
-            following: Following::new(shards.slots_of(owner), upstream, Policy { read_only: true, serve_stale: false }),
-            positions: upstream.shards().map(|_| None).collect(),
+        let policy = Policy { read_only: true, serve_stale: false };
+        let owner = |owner| {
+            let following = Following::new(shards.slots_of(owner), upstream, policy);
+            Owner {
+                core: Core::new(owner, shards, Role::Replica(Box::new(following)), plan.seed),
+                effects: 0,
+                positions: upstream.shards().map(|_| None).collect(),
+            }
         };
         Replica {
             streams: upstream.shards().map(stream).collect(),
@@ -105,7 +110,7 @@ impl Replica {
 
     pub fn dial(&mut self, stream: usize, now: Moment) {
         let range = self.streams[stream].router.range();
-        let holds_data = range.iter().any(|slot| self.store_of(slot).slot_len(Copy::Live, slot) > 0);
+        let holds_data = range.iter().any(|slot| self.store(self.owner_of(slot)).slot_len(Copy::Live, slot) > 0);
         self.streams[stream].session.dial(Dial { dialled: Dialled::Again, holds_data }, now);
     }
 
@@ -184,7 +189,7 @@ impl Replica {
             }
             let loses = self.plant == Plant::LoseBatch && matches!(batch.body, Body::Frames(_)) && rng.u8(0..30) == 0;
             if loses && ring.batches.is_empty() && ring.done.is_empty() {
-                let missing = self.owners[owner].following.applier(ShardId::new(stream as u16)).missing();
+                let missing = self.owners[owner].following().missing(ShardId::new(stream as u16));
                 ring.done.push_back(Done { missing, asks: Vec::new(), emptied: None });
             } else {
                 ring.batches.push_back(batch);
@@ -195,14 +200,15 @@ impl Replica {
     /// The owner applies what is first in a ring.
     fn apply(&mut self, stream: usize, owner: usize) {
         let ring = &mut self.streams[stream].rings[owner];
-        let Owner { store, following, positions } = &mut self.owners[owner];
+        let Owner { core, effects, positions } = &mut self.owners[owner];
+        let (following, real) = core.following_and_store().expect("it is a replica's");
+        let mut store = Applied { real, plant: self.plant, effects };
         let Some(batch) = ring.batches.pop_front() else { return };
         let position = &mut positions[stream];
         let after = match &batch.body {
             Body::Frames(frames) => {
                 if self.plant == Plant::ApplyNotBegun {
-                    let done = following.applier(batch.stream).done().clone();
-                    apply_not_begun(store, &done, frames.frames());
+                    apply_not_begun(&mut store, following.done(batch.stream), frames.frames());
                 }
                 let last = frames.frames().get(frames.len() - 1).offset.next();
                 position.map(|(generation, _)| (generation, last))
@@ -211,7 +217,7 @@ impl Replica {
             Body::Item(item) => position.map(|(generation, next)| (generation, item.at().unwrap_or(next))),
             _ => *position,
         };
-        match following.offer(store, batch) {
+        match following.offer(&mut store, batch) {
             Offered::Gated(batch) => ring.batches.push_front(batch),
             Offered::Done(done) => {
                 *position = after;
@@ -247,7 +253,7 @@ impl Replica {
     /// Slots of the stream that no owner has whole.
     pub fn missing(&self, stream: usize) -> usize {
         let id = ShardId::new(stream as u16);
-        let done: usize = self.owners.iter().map(|owner| owner.following.done(id).count()).sum();
+        let done: usize = self.owners.iter().map(|owner| owner.following().done(id).count()).sum();
         self.streams[stream].router.range().len() - done
     }
 
@@ -270,15 +276,20 @@ impl Replica {
     }
 
     pub fn is_done(&self, stream: usize, owner: usize, slot: HashSlot) -> bool {
-        self.owners[owner].following.done(ShardId::new(stream as u16)).contains(slot)
+        self.owners[owner].following().done(ShardId::new(stream as u16)).contains(slot)
     }
 
-    pub fn store(&self, owner: usize) -> &SimStore {
-        &self.owners[owner].store
+    pub fn store(&self, owner: usize) -> &KeyspaceStore {
+        &self.owners[owner].core.store
+    }
+
+    /// Whether clients are shown keys of `slot`.
+    pub fn serves(&self, owner: usize, slot: HashSlot) -> bool {
+        self.owners[owner].core.serves(slot)
     }
 
     pub fn digest(&self, slot: HashSlot) -> Digest {
-        self.store_of(slot).digest(Copy::Live, slot)
+        self.store(self.owner_of(slot)).digest(Copy::Live, slot)
     }
 
     pub fn show(&self, stream: usize) -> String {
@@ -295,9 +306,11 @@ impl Replica {
     fn owner_of(&self, slot: HashSlot) -> usize {
         self.shards.owner(slot).index()
     }
+}
 
-    fn store_of(&self, slot: HashSlot) -> &SimStore {
-        &self.owners[self.owner_of(slot)].store
+impl Owner {
+    fn following(&self) -> &Following {
+        self.core.following().expect("it is a replica's")
     }
 }
 
@@ -310,7 +323,7 @@ fn position_after(said: &Said<'_>, before: Offset) -> Offset {
     }
 }
 
-fn apply_not_begun(store: &mut SimStore, done: &kevy_replicate::slotset::SlotSet, frames: Frames<'_>) {
+fn apply_not_begun(store: &mut Applied<'_>, done: &kevy_replicate::slotset::SlotSet, frames: Frames<'_>) {
     for frame in frames.iter() {
         if let Some(key) = kevy_replicate::wire::effect::key_of(frame.argv) {
             let at = store.locate(key);

@@ -1,4 +1,4 @@
-//! The real store, with the size of a dump's pieces chosen by the run: small data has large slots, too.
+//! The real store, seen as a run wants it: dumped in pieces of its size, or with a bug that is planted.
 
 use kevy_replicate::id::{Digest, HashSlot};
 use kevy_replicate::snapshot::{ApplyError, Copy, DumpCursor, Keyspace, LoadError, Located};
@@ -7,30 +7,68 @@ use kevy_replicate::wire::Argv;
 
 use crate::plant::Plant;
 
-pub struct SimStore {
-    pub real: KeyspaceStore,
+/// A primary's store while it is dumped: small data has large slots, too.
+pub struct Dumped<'a> {
+    pub real: &'a KeyspaceStore,
     /// Most bytes of a dump step, unless one key is larger.
-    piece_bytes: usize,
-    plant: Plant,
-    /// Effects applied to live slots.
-    applied: u64,
+    pub piece_bytes: usize,
 }
 
-impl SimStore {
-    pub fn new(piece_bytes: usize, plant: Plant) -> SimStore {
-        SimStore { real: KeyspaceStore::new(), piece_bytes, plant, applied: 0 }
-    }
+/// A replica's store while something is applied to it.
+pub struct Applied<'a> {
+    pub real: &'a mut KeyspaceStore,
+    pub plant: Plant,
+    /// Effects that were applied to live slots.
+    pub effects: &'a mut u64,
 }
 
-impl Keyspace for SimStore {
+impl Keyspace for Dumped<'_> {
     fn locate(&self, key: &[u8]) -> Located {
         self.real.locate(key)
     }
 
+    fn slot_len(&self, copy: Copy, slot: HashSlot) -> usize {
+        self.real.slot_len(copy, slot)
+    }
+
+    fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor> {
+        self.real.dump(slot, from, room.min(self.piece_bytes), out)
+    }
+
+    fn digest(&self, copy: Copy, slot: HashSlot) -> Digest {
+        self.real.digest(copy, slot)
+    }
+
+    fn apply(&mut self, _: Copy, _: Located, _: Argv<'_>) -> Result<(), ApplyError> {
+        unreachable!("a dump changes nothing")
+    }
+
+    fn clear(&mut self, _: Copy, _: HashSlot) {
+        unreachable!("a dump changes nothing")
+    }
+
+    fn begin(&mut self, _: HashSlot) {
+        unreachable!("a dump changes nothing")
+    }
+
+    fn load(&mut self, _: HashSlot, _: &[u8]) -> Result<(), LoadError> {
+        unreachable!("a dump changes nothing")
+    }
+
+    fn install(&mut self, _: HashSlot) {
+        unreachable!("a dump changes nothing")
+    }
+
+    fn discard(&mut self, _: HashSlot) {
+        unreachable!("a dump changes nothing")
+    }
+}
+
+impl Keyspace for Applied<'_> {
     fn apply(&mut self, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError> {
         let struck = copy == Copy::Live && {
-            self.applied += 1;
-            self.applied.is_multiple_of(50)
+            *self.effects += 1;
+            self.effects.is_multiple_of(50)
         };
         match self.plant {
             Plant::SkipFrame if struck => Ok(()),
@@ -42,6 +80,10 @@ impl Keyspace for SimStore {
         }
     }
 
+    fn locate(&self, key: &[u8]) -> Located {
+        self.real.locate(key)
+    }
+
     fn clear(&mut self, copy: Copy, slot: HashSlot) {
         self.real.clear(copy, slot);
     }
@@ -51,7 +93,7 @@ impl Keyspace for SimStore {
     }
 
     fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor> {
-        self.real.dump(slot, from, room.min(self.piece_bytes), out)
+        self.real.dump(slot, from, room, out)
     }
 
     fn digest(&self, copy: Copy, slot: HashSlot) -> Digest {

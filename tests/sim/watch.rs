@@ -10,11 +10,15 @@ pub struct Watch {
     loading: bool,
     /// Between the answer that promises a sync, or the first dump item, and the end of the sync.
     pub syncing: bool,
+    /// How many slots began to come in pieces.
+    pub begun: u64,
+    /// How often the slot that was loading was dropped.
+    pub dropped: u64,
 }
 
 impl Watch {
     pub fn new() -> Watch {
-        Watch { answered: false, decoder: Decoder::new(), loading: false, syncing: false }
+        Watch { answered: false, decoder: Decoder::new(), loading: false, syncing: false, begun: 0, dropped: 0 }
     }
 
     pub fn see(&mut self, mut bytes: &[u8]) {
@@ -28,9 +32,16 @@ impl Watch {
         while let Ok(Some(message)) = self.decoder.next() {
             if let Message::Item(item) = message {
                 match item {
-                    Item::SlotBegin { .. } => (self.loading, self.syncing) = (true, true),
+                    Item::SlotBegin { .. } => {
+                        (self.loading, self.syncing) = (true, true);
+                        self.begun += 1;
+                    }
                     Item::Sync { .. } | Item::Slots { .. } => self.syncing = true,
-                    Item::SlotEnd { .. } | Item::SlotDrop { .. } => self.loading = false,
+                    Item::SlotEnd { .. } => self.loading = false,
+                    Item::SlotDrop { .. } => {
+                        self.loading = false;
+                        self.dropped += 1;
+                    }
                     Item::SyncEnd { .. } => self.syncing = false,
                     _ => {}
                 }

@@ -20,15 +20,14 @@ use crate::workload::Workload;
 /// Ticks within which a healed and quiet cluster must have come to rest.
 const TICKS_TO_CONVERGE: u64 = 30_000;
 
-/// The primary's clock at the beginning.
-const CLOCK_MS: u64 = 1_700_000_000_000;
-
 pub struct World {
     plan: Plan,
     plant: Plant,
     rng: Rng,
     /// Milliseconds since the beginning: a tick is one.
     now: u64,
+    /// The primary's clock at the beginning.
+    clock_ms: u64,
     events: Events,
     workload: Workload,
     primary: Primary,
@@ -45,6 +44,8 @@ pub struct World {
     stale: HashMap<(usize, HashSlot), Digest>,
     /// Shards of the primary whose turn has not ended.
     open_turns: Vec<bool>,
+    /// Whether it tells what happens.
+    traced: bool,
 }
 
 /// A connection, or when it is tried again.
@@ -62,7 +63,7 @@ struct HalfOpen {
 }
 
 /// Which end notices first that a connection is gone.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Noticed {
     Both,
     Replica,
@@ -70,7 +71,7 @@ enum Noticed {
 }
 
 impl World {
-    pub fn new(plan: Plan, plant: Plant) -> World {
+    pub fn new(plan: Plan, plant: Plant, traced: bool) -> World {
         let rng = Rng::with_seed(plan.seed);
         let primary = Primary::start(&plan, plant, 0);
         let shards = primary.shard_count();
@@ -81,6 +82,7 @@ impl World {
         let mut world = World {
             rng,
             now: 0,
+            clock_ms: 1_700_000_000_000,
             events: Events::default(),
             workload,
             starts: 1,
@@ -94,6 +96,7 @@ impl World {
             primary,
             plan,
             plant,
+            traced,
         };
         world.open_histories();
         for index in 0..world.replicas.len() {
@@ -106,7 +109,7 @@ impl World {
     /// Runs with writes and faults, then heals everything, and sees whether all come to rest and are equal.
     pub fn run(mut self) -> Events {
         // Something to sync, more often than not.
-        for _ in 0..self.rng.u64(0..100) {
+        for _ in 0..self.rng.u64(0..=self.plan.preload) {
             self.write();
         }
         for _ in 0..self.plan.ticks {
@@ -131,6 +134,12 @@ impl World {
         self.events
     }
 
+    fn trace(&self, what: impl std::fmt::Display) {
+        if self.traced {
+            println!("{:>6} {what}", self.now);
+        }
+    }
+
     fn moment(&self) -> Moment {
         Moment::ZERO.plus_ms(self.now)
     }
@@ -144,12 +153,22 @@ impl World {
     fn write(&mut self) {
         let shard = self.rng.usize(..self.primary.shards.len());
         self.tell(shard);
-        let clock = CLOCK_MS + self.now;
+        if self.rng.u8(0..100) == 0 {
+            // Somebody sets the clock.
+            self.clock_ms = self.clock_ms.saturating_add_signed(self.rng.i64(-200..200));
+        }
+        let clock = self.clock_ms + self.now;
         let args = self.workload.command(ShardId::new(shard as u16), clock, &mut self.rng);
         let recorded = self.primary.shards[shard].execute(&args, UnixMs::new(clock), &mut self.events);
         // A command that does not fit the segment closes the run before it.
         self.tell(shard);
         if recorded {
+            let shown: Vec<_> = args.iter().map(|arg| arg.escape_ascii().to_string()).collect();
+            self.trace(format_args!(
+                "shard {shard}: {} → {}",
+                shown.join(" "),
+                self.primary.shards[shard].source().next()
+            ));
             let syncing =
                 self.links.iter().any(|links| matches!(&links[shard], Connection::Up { watch, .. } if watch.syncing));
             let flush = args[0] == b"FLUSHALL";
@@ -165,7 +184,7 @@ impl World {
     }
 
     fn end_turn(&mut self, shard: usize) {
-        self.primary.shards[shard].source.end_turn();
+        self.primary.shards[shard].end_turn();
         self.open_turns[shard] = false;
         self.tell(shard);
     }
@@ -187,6 +206,7 @@ impl World {
         }
         if self.rng.u64(..self.plan.replica_restart_every) == 0 {
             self.events.count(Event::ReplicaRestart);
+            self.trace(format_args!("replica {replica} restarts"));
             for stream in 0..self.primary.shards.len() {
                 self.end(replica, stream, Noticed::Both);
             }
@@ -199,6 +219,7 @@ impl World {
         }
         if self.rng.u64(..self.plan.primary_restart_every) == 0 {
             self.events.count(Event::PrimaryRestart);
+            self.trace("the primary restarts, without data");
             for replica in 0..self.replicas.len() {
                 for stream in 0..self.primary.shards.len() {
                     self.end(replica, stream, Noticed::Both);
@@ -220,6 +241,7 @@ impl World {
     fn consent(&mut self, replica: usize) {
         if self.replicas[replica].consent() {
             self.events.count(Event::GuardOverruled);
+            self.trace(format_args!("replica {replica} is told to follow"));
         }
     }
 
@@ -241,6 +263,9 @@ impl World {
         let pause = if self.rng.u8(0..8) == 0 { 400 } else { 40 };
         let until = self.now + self.rng.u64(0..pause);
         let now = self.moment();
+        if matches!(self.links[replica][stream], Connection::Up { .. }) {
+            self.trace(format_args!("replica {replica} stream {stream}: link ends, noticed by {noticed:?}"));
+        }
         let shard = &mut self.primary.shards[stream];
         match std::mem::replace(&mut self.links[replica][stream], Connection::Down { until }) {
             Connection::Down { until } => self.links[replica][stream] = Connection::Down { until },
@@ -306,10 +331,13 @@ impl World {
     /// Moves bytes on one link, in both directions.
     fn pump(&mut self, replica: usize, stream: usize) -> Result<(), Ended> {
         let now = self.moment();
-        let node = &mut self.replicas[replica];
-        let shard = &mut self.primary.shards[stream];
         if let Connection::Down { until } = self.links[replica][stream] {
             if self.now >= until {
+                self.trace(format_args!(
+                    "replica {replica} stream {stream}: dials, {}",
+                    self.replicas[replica].show(stream)
+                ));
+                let (node, shard) = (&mut self.replicas[replica], &mut self.primary.shards[stream]);
                 node.dial(stream, now);
                 self.links[replica][stream] = Connection::Up {
                     link: Box::new(Link::new(self.plan.link_bytes, self.plan.delay_max)),
@@ -320,6 +348,7 @@ impl World {
             }
             return Ok(());
         }
+        let (node, shard) = (&mut self.replicas[replica], &mut self.primary.shards[stream]);
         let Connection::Up { link, number, watch, primary_is_gone } = &mut self.links[replica][stream] else {
             return Ok(());
         };
@@ -340,6 +369,8 @@ impl World {
             let room = self.rng.usize(1..=self.plan.read_bytes);
             let arrived = link.down.read(self.now, room, &mut self.rng);
             watch.see(&arrived);
+            self.events.add(Event::Begun, std::mem::take(&mut watch.begun));
+            self.events.add(Event::Dropped, std::mem::take(&mut watch.dropped));
             node.receive(stream, &arrived, now, &mut self.events)?;
         }
         Ok(())
@@ -353,7 +384,7 @@ impl World {
                 self.primary.shards.iter().enumerate().all(|(stream, shard)| {
                     matches!(&self.links[index][stream], Connection::Up { link, .. } if link.is_idle())
                         && node.follows(stream, self.primary.generation)
-                        && self.counted_ack(index, stream) == Some(shard.source.next())
+                        && self.counted_ack(index, stream) == Some(shard.source().next())
                 })
             })
     }
@@ -361,7 +392,7 @@ impl World {
     /// What the primary counts as applied by this replica.
     fn counted_ack(&self, replica: usize, stream: usize) -> Option<Offset> {
         let id = self.replicas[replica].id();
-        let slot = self.primary.shards[stream].source.slots().iter().find(|(known, _)| known.as_str() == id)?.1;
+        let slot = self.primary.shards[stream].source().slots().iter().find(|(known, _)| known.as_str() == id)?.1;
         match slot.state {
             State::Connected { .. } => slot.counted_ack(),
             State::Away { .. } => None,
@@ -402,6 +433,11 @@ impl World {
                         "replica {replica} stream {stream} owner {owner}: {acked} is acknowledged, slot {slot} stands at {applied}"
                     );
                 }
+                assert_eq!(
+                    node.serves(owner, slot),
+                    node.is_done(stream, owner, slot),
+                    "replica {replica} stream {stream} owner {owner}: slot {slot} is shown exactly if it is whole"
+                );
                 let live = node.store(owner).digest(Copy::Live, slot);
                 if node.is_done(stream, owner, slot) {
                     let torn = history.group_around(applied).is_some_and(|end| history.concerns(slot, applied, end));
@@ -430,9 +466,9 @@ impl World {
     fn check_equal(&self) {
         for (stream, shard) in self.primary.shards.iter().enumerate() {
             let history = &self.archive[&self.primary.generation][stream];
-            assert_eq!(history.head(), shard.source.next());
-            for slot in shard.source.range().iter() {
-                let expected = shard.store.digest(Copy::Live, slot);
+            assert_eq!(history.head(), shard.source().next());
+            for slot in shard.source().range().iter() {
+                let expected = shard.store().digest(Copy::Live, slot);
                 assert_eq!(
                     expected,
                     history.digest(slot, history.head()),
@@ -450,7 +486,7 @@ impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "tick {}", self.now)?;
         for (stream, shard) in self.primary.shards.iter().enumerate() {
-            let source = &shard.source;
+            let source = shard.source();
             writeln!(
                 f,
                 "stream {stream}: {:?} [{}, {})",
