@@ -67,6 +67,9 @@ struct Part {
 /// Top bits by which a slot can be split; with those that choose a line they fit a [`Cursor`].
 const DEPTH_MAX: u32 = 24;
 
+/// How many lines before its turn the entries of a line are fetched in a walk.
+const LINES_AHEAD: usize = 3;
+
 /// Keys at which a directory gives way to a single table again.
 const COLLAPSE_KEYS: usize = SUBTABLE_KEYS_MAX / 2;
 
@@ -242,8 +245,8 @@ impl Slot {
         let lines = table.lines(&storage.lines);
         let at = table::home(cursor, depth, lines.len());
         if !lines.is_empty() {
-            // One line ahead: entries lie all over memory, and a walk would wait for each of them.
-            let ahead = if at == 0 { 0..2 } else { at + 1..at + 2 };
+            // Entries lie all over memory: without looking ahead a walk would wait for each of them.
+            let ahead = if at == 0 { 0..LINES_AHEAD + 1 } else { at + LINES_AHEAD..at + LINES_AHEAD + 1 };
             for (_, handle) in lines.iter().take(ahead.end).skip(ahead.start).flat_map(Line::entries) {
                 storage.heap.prefetch(handle);
             }
