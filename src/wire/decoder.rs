@@ -229,7 +229,13 @@ impl Decoder {
                         None if at == 0 => return Ok(None),
                         None => return Ok(Some(self.hand_out_frames(false))),
                         Some(b'*') if at == 0 || self.frames.len() < limits::BATCH_FRAMES_MAX => {
-                            if !self.scan_frame(None, at)? {
+                            let whole = match self.scan_frame(None, at) {
+                                // The whole frames before it go first, so that what a link yields before an error
+                                // does not depend on how its bytes were split; the next call finds the error again.
+                                Err(_) if at > 0 => false,
+                                scanned => scanned?,
+                            };
+                            if !whole {
                                 return if at == 0 { Ok(None) } else { Ok(Some(self.hand_out_frames(false))) };
                             }
                         }
@@ -365,6 +371,18 @@ mod tests {
     use crate::id::{Digest, Generation, HashSlot};
     use crate::wire::effect::Command;
     use crate::wire::frame::{encode_raw, encoded_raw_bytes_max};
+
+    #[test]
+    fn frames_before_a_malformed_one_are_handed_out() {
+        let good = b"*2\r\n:0\r\n*1\r\n$4\r\nNOOP\r\n";
+        for bad in [&b"*2\r\n+1\r\n"[..], b"*2\r\n:1\r\n*2\r\n$4\r\nNOOP\r\n%"] {
+            let mut decoder = Decoder::new();
+            decoder.recv(&[good, bad].concat());
+            let Ok(Some(Message::Frames(frames))) = decoder.next() else { panic!("the good frame is lost") };
+            assert_eq!(frames.len(), 1);
+            assert!(decoder.next().is_err());
+        }
+    }
 
     /// Everything a stream can say, encoded, beside what a decoder must make of it.
     fn specimen() -> (Vec<u8>, Vec<String>) {
