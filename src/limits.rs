@@ -142,3 +142,11 @@ pub const COMMAND_BATCH_BYTES_KEPT: usize = 256 << 10;
 
 /// Requests under way from one shard to another.
 pub const MESH_REQUESTS: usize = 256;
+
+/// Bytes of replies that a connection keeps room for, and at which a pipeline hands them out.
+pub const REPLY_BYTES_KEPT: usize = 1 << 20;
+
+/// Milliseconds before a link that just broke is dialled again, at first and at most.
+pub const REDIAL_MS_MIN: u64 = 5;
+/// See [`REDIAL_MS_MIN`].
+pub const REDIAL_MS_MAX: u64 = 1_000;

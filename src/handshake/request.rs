@@ -117,6 +117,8 @@ pub enum Purpose {
     Follow,
     /// To fetch a tail, as part of a promotion.
     Gather,
+    /// To hear what the peer is, its number of shards first of all. It is told, and the link ends.
+    Learn,
 }
 
 /// Where a replica's clients find it. On the wire `host:port`.
@@ -338,8 +340,10 @@ impl Hello {
         if !flags.is_empty() {
             push("FLAGS", flags.join(","));
         }
-        if options.purpose == Purpose::Gather {
-            push("PURPOSE", "gather".into());
+        match options.purpose {
+            Purpose::Follow => {}
+            Purpose::Gather => push("PURPOSE", "gather".into()),
+            Purpose::Learn => push("PURPOSE", "learn".into()),
         }
         if let Some(client) = &options.client {
             push("CLIENT", client.to_string());
@@ -430,7 +434,8 @@ fn parse_options(pairs: &[&[u8]]) -> Result<(Options, Done), RequestError> {
                 options.purpose = match value {
                     b"follow" => Purpose::Follow,
                     b"gather" => Purpose::Gather,
-                    _ => return Err(wrong("PURPOSE", "follow or gather")),
+                    b"learn" => Purpose::Learn,
+                    _ => return Err(wrong("PURPOSE", "follow, gather or learn")),
                 }
             }
             b"CLIENT" => {

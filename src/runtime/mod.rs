@@ -38,6 +38,8 @@ pub mod local;
 #[cfg(feature = "runtime")]
 pub mod mesh;
 #[cfg(feature = "runtime")]
+pub mod puller;
+#[cfg(feature = "runtime")]
 pub mod shutdown;
 #[cfg(feature = "runtime")]
 pub mod signal;
@@ -45,6 +47,8 @@ pub mod signal;
 pub mod startup;
 #[cfg(feature = "runtime")]
 pub mod stream;
+#[cfg(feature = "runtime")]
+pub mod streamer;
 #[cfg(feature = "runtime")]
 pub mod turn;
 #[cfg(feature = "runtime")]

@@ -5,7 +5,7 @@ use crate::id::{HashSlot, ShardCount, ShardId, SlotRange};
 use crate::replica::{Applier, Counters};
 use crate::slotset::SlotSet;
 use crate::snapshot::{Keyspace, Located};
-use crate::store::command::Spec;
+use crate::store::command::{Flags, Spec};
 
 /// One local shard's copies of the upstream streams.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub enum Refused {
     /// It writes, and replicas are read-only.
     #[error("READONLY You can't write against a read only replica.")]
     ReadOnly,
-    /// It names a key of a slot that is not whole yet.
+    /// It names a key of a slot that is not whole yet, or is about all keys.
     #[error("LOADING kevy is loading the dataset in memory")]
     Loading,
 }
@@ -136,7 +136,8 @@ impl Following {
         if self.policy.read_only && spec.writes() {
             return Some(Refused::ReadOnly);
         }
-        if self.loading && !at.iter().all(|at| self.serves(at.slot)) {
+        let all_keys = spec.flags.has(Flags::ALL_KEYS) && !self.policy.serve_stale;
+        if self.loading && (all_keys || !at.iter().all(|at| self.serves(at.slot))) {
             return Some(Refused::Loading);
         }
         None

@@ -123,6 +123,11 @@ impl Shard {
         }
     }
 
+    /// A random number.
+    pub fn random(&mut self) -> u64 {
+        self.random.number()
+    }
+
     /// Ends the turn. `true` if a replica has something to be sent.
     pub fn end_turn(&mut self) -> bool {
         match &mut self.role {

@@ -84,8 +84,8 @@ impl Router {
         }
     }
 
-    /// Takes what the stream said next. The session's position behind it is `next`.
-    pub fn take(&mut self, event: Event<'_>, next: Offset, locate: impl Fn(&[u8]) -> Located) {
+    /// Takes what the stream said next.
+    pub fn take(&mut self, event: Event<'_>, locate: impl Fn(&[u8]) -> Located) {
         match event {
             Event::Frames(frames) => self.frames(frames, false, locate),
             Event::Group(frames) => self.frames(frames, true, locate),
@@ -97,7 +97,6 @@ impl Router {
             }
             Event::Welcomed(_) | Event::Heard => {}
         }
-        self.received = next;
     }
 
     /// A connection begins or ends: the owners begin their loading slots anew, and markers of before are void.
@@ -199,6 +198,7 @@ impl Router {
                     }
                 }
             }
+            self.received = frame.offset.next();
         }
     }
 

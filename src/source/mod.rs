@@ -11,7 +11,7 @@
 pub mod backlog;
 mod link;
 mod segment;
-mod session;
+pub mod session;
 mod walk;
 
 use bytes::Bytes;
@@ -255,20 +255,26 @@ impl Source {
             Verdict::Stream => {}
         }
         self.links.push(link);
-        let welcome = Welcome {
+        let welcome = Welcome { next, verdict, ..self.introduction() };
+        Ok(Accepted { link: attached.link, replaces: attached.replaces, welcome })
+    }
+
+    /// What this shard is, for a peer that asks nothing else.
+    pub fn introduction(&self) -> Welcome {
+        let history = self.history();
+        Welcome {
             generation: history.generation,
-            next,
+            next: history.head,
             shard: history.shard,
             shards: history.shards,
             born_empty: history.born_empty,
             lineage: history.lineage,
             oldest: history.oldest,
             head: history.head,
-            verdict,
+            verdict: Verdict::Sync(SyncReason::Empty),
             crc: false,
             client_port: self.config.client_port,
-        };
-        Ok(Accepted { link: attached.link, replaces: attached.replaces, welcome })
+        }
     }
 
     /// The link is gone; the replica is remembered for the reconnect window.

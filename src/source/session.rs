@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use super::{LinkError, Source};
 use crate::handshake::{
-    Answer, Form, Hello, Refusal, RefuseReason, Request, RequestError, SyncReason, Verdict, decode_request,
+    Answer, Form, Hello, Purpose, Refusal, RefuseReason, Request, RequestError, SyncReason, Verdict, decode_request,
 };
 use crate::id::{Moment, Offset};
 use crate::slot::LinkId;
@@ -46,8 +46,8 @@ enum State {
     Greeting,
     /// It reads the stream.
     Streaming { link: LinkId, speaks: bool },
-    /// It was refused: what is in the outbox is still sent.
-    Closing(Refusal),
+    /// It was refused, or told what it asked: what is in the outbox is still sent.
+    Closing(Option<Refusal>),
 }
 
 /// What happened in a session that its host may want to know.
@@ -62,6 +62,8 @@ pub enum Event {
         /// A link of the same replica whose connection is to be closed.
         replaces: Option<LinkId>,
     },
+    /// A peer only asked what this node is.
+    Told,
     /// An acknowledgement moved.
     Acked,
 }
@@ -72,6 +74,9 @@ pub enum SessionError {
     /// The replica was refused.
     #[error("refused: {0}")]
     Refused(Refusal),
+    /// The peer only asked what this node is.
+    #[error("told what it asked")]
+    Told,
     /// The handshake is malformed, and of a form that gets no answer.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -161,7 +166,8 @@ impl Session {
         }
         match &self.state {
             State::Greeting => Ok(None),
-            State::Closing(refusal) => Err(SessionError::Refused(refusal.clone())),
+            State::Closing(Some(refusal)) => Err(SessionError::Refused(refusal.clone())),
+            State::Closing(None) => Err(SessionError::Told),
             State::Streaming { link, .. } => {
                 if now >= self.heartbeat_due {
                     self.heartbeat_due = now.plus_ms(self.timeouts.heartbeat_ms);
@@ -213,6 +219,11 @@ impl Session {
             Request::Reserved(_) => return Err(self.refuse(Refusal::new(RefuseReason::VerbUnsupported), true)),
         };
         let ours = matches!(hello.form, Form::Ours(_));
+        if hello.options().is_some_and(|options| options.purpose == Purpose::Learn) {
+            self.say(&Answer::Welcome(Box::new(source.introduction())));
+            self.state = State::Closing(None);
+            return Ok(Event::Told);
+        }
         let accepted = source.attach(&hello, now).map_err(|refusal| self.refuse(refusal, ours))?;
         let asked = match hello.claim {
             crate::handshake::Claim::Empty => Offset::ZERO,
@@ -234,7 +245,7 @@ impl Session {
         if says_so {
             self.say(&Answer::Refused(refusal.clone()));
         }
-        self.state = State::Closing(refusal.clone());
+        self.state = State::Closing(Some(refusal.clone()));
         SessionError::Refused(refusal)
     }
 
@@ -255,7 +266,7 @@ impl Event {
     pub fn sync_reason(&self) -> Option<SyncReason> {
         match self {
             Event::Attached { verdict: Verdict::Sync(reason), .. } => Some(*reason),
-            Event::Attached { .. } | Event::Acked => None,
+            Event::Attached { .. } | Event::Told | Event::Acked => None,
         }
     }
 }

@@ -25,6 +25,7 @@ mod slot;
 mod table;
 pub mod value;
 
+pub use command::dispatch;
 pub use entry::{Entry, ValueRef};
 pub use keyspace::{KeyspaceStore, Place, ScanCursor};
 pub use value::Value;

@@ -1,0 +1,145 @@
+//! The primary's task around one replication connection: a loop around [`source::Session`](crate::source::Session).
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use futures_lite::FutureExt;
+
+use super::clock::{now, sleep_until};
+use super::local::Local;
+use super::stream::{Moved, Stream};
+use super::turn::Turn;
+use crate::source::session::{Event, Session, SessionError, Timeouts};
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkEnd {
+    /// The socket failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The replica closed it.
+    #[error("closed by the replica")]
+    Closed,
+    /// The session ended it.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// This node is no primary.
+    #[error("this node is not a primary")]
+    NotPrimary,
+    /// The node ends.
+    #[error("this node is shutting down")]
+    Shutdown,
+}
+
+/// Serves a connection on the replication port until it ends.
+pub async fn serve(local: Rc<Local>, mut stream: Stream, timeouts: Timeouts) {
+    let peer = stream.peer_addr().map_or_else(|_| "a replica".to_owned(), |address| address.to_string());
+    let mut session = Session::new(timeouts, now());
+    let end = stream_until_end(&local, &mut stream, &mut session, &peer).await;
+    // What explains the end, if anything does, is still said.
+    let words = match (&end, next_send(&local, &mut session)) {
+        (LinkEnd::NotPrimary, _) | (_, None) => Bytes::from_static(b"-ERR not_primary this node is not a primary\r\n"),
+        (_, Some(Ok(Some(bytes)))) if session.link().is_none() => bytes,
+        _ => Bytes::new(),
+    };
+    // The link ends whether they arrive or not.
+    let _ = stream.write_all(&words).await;
+    if let (Some(link), Some((source, _))) = (session.link(), local.core().source_and_store()) {
+        source.detach(link, now());
+    }
+    tracing::info!(shard = %local.id(), %peer, cause = %end, "a replication link ended");
+    stream.close().await;
+}
+
+async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, session: &mut Session, peer: &str) -> LinkEnd {
+    let mut inbox = vec![0; 4 << 10];
+    let mut sending = Bytes::new();
+    let mut turn = Turn::begin();
+    loop {
+        let epoch = local.to_send.epoch();
+        if sending.is_empty() {
+            let Some(next) = next_send(local, session) else { return LinkEnd::NotPrimary };
+            match next {
+                Ok(bytes) => sending = bytes.unwrap_or_default(),
+                Err(error) => return error.into(),
+            }
+        }
+        let deadline = session.poll_timeout();
+        let moved = async { Some(stream.duplex(&mut inbox, &sending).await) };
+        let woken = async {
+            if sending.is_empty() {
+                local.to_send.past(epoch).await
+            } else {
+                std::future::pending().await
+            }
+            None
+        };
+        let timer = async {
+            sleep_until(deadline).await;
+            None
+        };
+        let ending = async {
+            local.executor().shutdown().await;
+            None
+        };
+        match moved.or(woken).or(timer).or(ending).await {
+            Some(Ok(Moved::Written(len))) => {
+                sending = sending.slice(len..);
+            }
+            Some(Ok(Moved::Read(0))) => return LinkEnd::Closed,
+            Some(Ok(Moved::Read(len))) => {
+                if let Err(error) = receive(local, session, &inbox[..len], peer) {
+                    return error;
+                }
+            }
+            Some(Err(error)) => return error.into(),
+            None => {}
+        }
+        if local.executor().is_shutting_down() {
+            return LinkEnd::Shutdown;
+        }
+        if let Err(error) = session.handle_timeout(now()) {
+            return error.into();
+        }
+        turn.pass_if_over().await;
+    }
+}
+
+/// What to send next; `None` where the shard is no primary's.
+fn next_send(local: &Local, session: &mut Session) -> Option<Result<Option<Bytes>, SessionError>> {
+    let mut core = local.core();
+    let (source, store) = core.source_and_store()?;
+    Some(session.poll_transmit(source, store, now()))
+}
+
+fn receive(local: &Local, session: &mut Session, bytes: &[u8], peer: &str) -> Result<(), LinkEnd> {
+    let mut acked = false;
+    let mut attached = false;
+    {
+        let mut core = local.core();
+        let shard = core.id();
+        let Some((source, _)) = core.source_and_store() else { return Err(LinkEnd::NotPrimary) };
+        session.handle_input(source, bytes, now(), |event| match event {
+            Event::Acked => acked = true,
+            Event::Told => {}
+            Event::Attached { ref hello, verdict, .. } => {
+                attached = true;
+                match event.sync_reason() {
+                    Some(reason) => {
+                        tracing::info!(%shard, replica = %hello.id, %peer, reason = reason.name(), "full sync: {reason}")
+                    }
+                    None => tracing::info!(%shard, replica = %hello.id, %peer, ?verdict, "a replica goes on"),
+                }
+            }
+        })?;
+    }
+    if acked {
+        local.acked.raise();
+    }
+    if attached {
+        // A link that was replaced finds out when it is woken.
+        local.to_send.raise();
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Commands on keys of several shards: taken apart, executed where the keys live, put together.
+//!
+//! There is no isolation between shards here: a reader may see one part before the other. `docs/commands.md` says what may be
+//! seen.
+
+use std::rc::Rc;
+
+use crate::id::ShardId;
+use crate::resp::{Protocol, Reply};
+use crate::runtime::commands::CommandBatch;
+use crate::runtime::local::{Answer, Local, Request, unix_now};
+use crate::snapshot::{Keyspace, Located};
+use crate::store::command::Spec;
+use crate::store::command::key::Scan;
+use crate::store::{ScanCursor, command};
+use crate::wire::{ArgRange, Argv, Command};
+
+/// How the parts of a command become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Join {
+    /// Counts are added.
+    Sum,
+    /// Each part is a status; the first one is the answer.
+    Status,
+    /// One element a key, in the order of the keys.
+    Elements,
+    /// Arrays, one after the other.
+    Concatenate,
+}
+
+/// Executes a command of the store that is not of one shard alone.
+pub(super) async fn execute(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+    match spec.name {
+        "scan" => scan(local, spec, argv, protocol, out).await,
+        "randomkey" => random_key(local, spec, argv, protocol, out).await,
+        "dbsize" => everywhere(local, spec, argv, protocol, Join::Sum, out).await,
+        "keys" => everywhere(local, spec, argv, protocol, Join::Concatenate, out).await,
+        "flushall" | "flushdb" => everywhere(local, spec, argv, protocol, Join::Status, out).await,
+        "del" | "unlink" | "exists" | "touch" => by_key(local, spec, argv, protocol, Join::Sum, out).await,
+        "mset" => by_key(local, spec, argv, protocol, Join::Status, out).await,
+        "mget" => by_key(local, spec, argv, protocol, Join::Elements, out).await,
+        _ => Reply::new(out, protocol).error("CROSSSLOT Keys in request don't hash to the same shard"),
+    }
+}
+
+/// The same command on every shard.
+async fn everywhere(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    protocol: Protocol,
+    join: Join,
+    out: &mut Vec<u8>,
+) {
+    let parts = local.count().shards().map(|owner| Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() });
+    let replies = run(local, spec, protocol, parts.collect()).await;
+    put_together(join, &replies, 0, protocol, out);
+}
+
+/// The command once for each shard that has some of its keys.
+async fn by_key(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    protocol: Protocol,
+    join: Join,
+    out: &mut Vec<u8>,
+) {
+    let step = usize::from(spec.keys.step);
+    if (argv.len() - 1) % step != 0 {
+        Reply::new(out, protocol).error(command::Refusal::Arity(spec.name));
+        return;
+    }
+    let mut parts: Vec<Part> = Vec::new();
+    let keys: Vec<usize> = spec.keys(argv.len()).collect();
+    for (number, index) in keys.iter().enumerate() {
+        let at = local.core().store.locate(argv.arg(*index));
+        let owner = local.count().owner(at.slot);
+        let part = match parts.iter_mut().find(|part| part.owner == owner) {
+            Some(part) => part,
+            None => {
+                parts.push(Part { owner, argv: None, places: Vec::new(), keys: Vec::new() });
+                parts.last_mut().expect("just pushed")
+            }
+        };
+        part.places.push(at);
+        part.keys.push(number);
+    }
+    for part in &mut parts {
+        let mut args = vec![argv.arg(0)];
+        for number in &part.keys {
+            args.extend((0..step).map(|i| argv.arg(keys[*number] + i)));
+        }
+        part.argv = Some(Command::new(&args));
+    }
+    let replies = run(local, spec, protocol, parts).await;
+    put_together(join, &replies, keys.len(), protocol, out);
+}
+
+/// A part of a command, for one shard.
+struct Part {
+    owner: ShardId,
+    /// What that shard executes.
+    argv: Option<Command>,
+    places: Vec<Located>,
+    /// Which of the command's keys it has, by number.
+    keys: Vec<usize>,
+}
+
+/// What a part was answered.
+struct Replied {
+    keys: Vec<usize>,
+    reply: Vec<u8>,
+}
+
+/// Executes all parts, those of other shards at the same time.
+async fn run(local: &Rc<Local>, spec: &'static Spec, protocol: Protocol, parts: Vec<Part>) -> Vec<Replied> {
+    let mut answers = Vec::new();
+    for part in parts {
+        let mut batch = local.batch();
+        let Some(argv) = &part.argv else { continue };
+        let mut ranges = Vec::new();
+        if push(&mut batch, spec, protocol, argv, &part.places, &mut ranges).is_none() {
+            continue;
+        }
+        if part.owner == local.id() {
+            batch.execute(&mut local.core(), unix_now());
+            answers.push((part.keys, Ok(batch)));
+        } else {
+            answers.push((part.keys, Err(local.send(part.owner, Request::Commands(batch)).await)));
+        }
+    }
+    local.end_turn();
+    let mut replies = Vec::with_capacity(answers.len());
+    for (keys, answer) in answers {
+        let batch = match answer {
+            Ok(batch) => batch,
+            Err(answer) => match answer.await {
+                Answer::Commands(batch) => batch,
+                Answer::Called(_) | Answer::Taken => unreachable!("commands are answered by commands"),
+            },
+        };
+        replies.push(Replied { keys, reply: batch.reply(0).to_vec() });
+        local.recycle(batch);
+    }
+    replies
+}
+
+fn push(
+    batch: &mut CommandBatch,
+    spec: &'static Spec,
+    protocol: Protocol,
+    argv: &Command,
+    places: &[Located],
+    ranges: &mut Vec<ArgRange>,
+) -> Option<()> {
+    // What was just encoded decodes.
+    crate::resp::decode_multibulk(argv.as_bytes(), ranges).ok()??;
+    batch.push(spec, protocol, Argv::new(argv.as_bytes(), ranges), places);
+    Some(())
+}
+
+fn owned(argv: Argv<'_>) -> Command {
+    Command::new(&argv.iter().collect::<Vec<_>>())
+}
+
+fn put_together(join: Join, replies: &[Replied], keys: usize, protocol: Protocol, out: &mut Vec<u8>) {
+    if let Some(error) = replies.iter().find(|r| r.reply.first() == Some(&b'-')) {
+        out.extend_from_slice(&error.reply);
+        return;
+    }
+    let mut reply = Reply::new(out, protocol);
+    match join {
+        Join::Sum => reply.integer(replies.iter().map(|r| integer(&r.reply)).sum()),
+        Join::Status => reply.raw(replies.first().map_or(b"+OK\r\n", |r| &r.reply[..])),
+        Join::Concatenate => {
+            let parts: Vec<(usize, &[u8])> = replies.iter().map(|r| array(&r.reply)).collect();
+            reply.array(parts.iter().map(|(count, _)| count).sum());
+            for (_, elements) in parts {
+                reply.raw(elements);
+            }
+        }
+        Join::Elements => {
+            let mut elements = vec![&b""[..]; keys];
+            for replied in replies {
+                let mut rest = array(&replied.reply).1;
+                for key in &replied.keys {
+                    let len = bulk_len(rest);
+                    (elements[*key], rest) = rest.split_at(len);
+                }
+            }
+            reply.array(keys);
+            for element in elements {
+                reply.raw(element);
+            }
+        }
+    }
+}
+
+/// The number of `:n␍␊`.
+fn integer(reply: &[u8]) -> i64 {
+    line(reply).and_then(|(text, _)| text.get(1..)?.parse().ok()).unwrap_or(0)
+}
+
+/// The length of an array, and its elements.
+fn array(reply: &[u8]) -> (usize, &[u8]) {
+    line(reply).and_then(|(text, rest)| Some((text.get(1..)?.parse().ok()?, rest))).unwrap_or((0, b""))
+}
+
+/// How many bytes the bulk string or null at the beginning takes.
+fn bulk_len(reply: &[u8]) -> usize {
+    let Some((text, rest)) = line(reply) else { return reply.len() };
+    let head = reply.len() - rest.len();
+    match text.strip_prefix('$').and_then(|len| len.parse::<usize>().ok()) {
+        Some(len) => head + len + 2,
+        None => head,
+    }
+}
+
+fn line(reply: &[u8]) -> Option<(&str, &[u8])> {
+    let end = memchr::memchr(b'\r', reply)?;
+    Some((std::str::from_utf8(&reply[..end]).ok()?, reply.get(end + 2..)?))
+}
+
+/// One shard after the other: the cursor says which slot is next, and with it which shard.
+async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+    let cursor = match Scan::parse(argv) {
+        Ok(scan) => scan.cursor,
+        Err(refusal) => return Reply::new(out, protocol).error(refusal),
+    };
+    let owner = local.count().owner(cursor.slot());
+    let part = Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() };
+    let replies = run(local, spec, protocol, vec![part]).await;
+    let Some(Replied { reply, .. }) = replies.first() else { return };
+    let next = ShardId::new(owner.get() + 1);
+    // `*2␍␊$1␍␊0␍␊…`: this shard is at its end.
+    const AT_END: &[u8] = b"*2\r\n$1\r\n0\r\n";
+    match reply.strip_prefix(AT_END) {
+        Some(keys) if next.get() < local.count().get() => {
+            let first = local.count().slots_of(next).iter().next();
+            let cursor = first.map_or(ScanCursor::START, ScanCursor::at_slot);
+            let mut joined = Reply::new(out, protocol);
+            joined.array(2);
+            joined.bulk(itoa::Buffer::new().format(cursor.get()).as_bytes());
+            joined.raw(keys);
+        }
+        _ => out.extend_from_slice(reply),
+    }
+}
+
+/// A key of a shard that is drawn by its number of keys.
+async fn random_key(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+    let counts = local.call_all(|local| local.core().store.len()).await;
+    let total: usize = counts.iter().sum();
+    let mut drawn = (u128::from(local.core().random()) * total as u128 >> 64) as usize;
+    let mut owner = 0;
+    while owner + 1 < counts.len() && drawn >= counts[owner] {
+        drawn -= counts[owner];
+        owner += 1;
+    }
+    let owner = ShardId::new(owner as u16);
+    let part = Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() };
+    for Replied { reply, .. } in run(local, spec, protocol, vec![part]).await {
+        out.extend_from_slice(&reply);
+    }
+}

@@ -1,0 +1,273 @@
+//! One client: its bytes in, its commands to the shards that own their keys, its replies out in order.
+//!
+//! ```text
+//! read all that is ready ─▶ runs of commands on single shards, up to 32 at a time ─▶ stream ─▶ reply
+//!                             own keys: executed here      others: one ring slot a shard
+//! ```
+//!
+//! A command that concerns several shards, the node or the connection ends a run: everything before it is done first, so that a
+//! pipeline keeps its order.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use super::node::Node;
+use super::session::ClientSession;
+use super::{across, admin};
+use crate::id::ShardId;
+use crate::limits;
+use crate::resp::{Protocol, Reply, RequestDecoder};
+use crate::runtime::commands::CommandBatch;
+use crate::runtime::local::{Answer, Local, Request, unix_now, yield_now};
+use crate::runtime::stream::Stream;
+use crate::runtime::turn::Turn;
+use crate::snapshot::{Keyspace, Located};
+use crate::store::command::table::Handler;
+use crate::store::command::{Refusal, Spec, find};
+use crate::wire::Argv;
+
+/// Serves a client until it goes, or the node ends.
+pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, mut client: ClientSession) {
+    let mut requests = RequestDecoder::new();
+    let mut out = Vec::new();
+    let mut run = Run::default();
+    let mut turn = Turn::begin();
+    let mut flow = Flow::Read;
+    while flow != Flow::Close {
+        if flow == Flow::Read {
+            let room = requests.recv_slice();
+            match stream.read(room).await {
+                Ok(0) | Err(_) => break,
+                Ok(len) => requests.recv_advance(len),
+            }
+        }
+        // What a replica's socket already holds of the stream is applied before a reader is answered.
+        if local.core().following().is_some() {
+            yield_now().await;
+        }
+        flow = execute_all(&local, &node, &mut client, &mut requests, &mut run, &mut out).await;
+        // A reply does not overtake its own frame.
+        if local.end_turn() {
+            yield_now().await;
+        }
+        if !out.is_empty() {
+            if stream.write_all(&out).await.is_err() {
+                break;
+            }
+            out.clear();
+            if out.capacity() > limits::REPLY_BYTES_KEPT {
+                out.shrink_to(limits::REPLY_BYTES_KEPT);
+            }
+        }
+        turn.pass_if_over().await;
+    }
+    stream.close().await;
+}
+
+/// What comes after the replies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flow {
+    /// Everything that had arrived is done.
+    Read,
+    /// More has arrived already.
+    GoOn,
+    /// The connection ends.
+    Close,
+}
+
+/// Executes the whole commands that have arrived, until their replies are many.
+async fn execute_all(
+    local: &Rc<Local>,
+    node: &Rc<Node>,
+    client: &mut ClientSession,
+    requests: &mut RequestDecoder,
+    run: &mut Run,
+    out: &mut Vec<u8>,
+) -> Flow {
+    loop {
+        let count = match requests.fill(limits::BATCH_FRAMES_MAX) {
+            Ok(0) => return Flow::Read,
+            Ok(count) => count,
+            Err(error) => {
+                Reply::new(out, client.protocol).error(format_args!("ERR {error}"));
+                return Flow::Close;
+            }
+        };
+        let mut next = 0;
+        while next < count {
+            next = run.gather(local, requests, next, count);
+            if !run.is_empty() {
+                run.execute(local, requests, client.protocol, out).await;
+            }
+            if next < count {
+                let argv = requests.command(next);
+                next += 1;
+                if !execute_alone(local, node, client, argv, out).await {
+                    return Flow::Close;
+                }
+            }
+        }
+        requests.release(count);
+        if out.len() > limits::REPLY_BYTES_KEPT {
+            return Flow::GoOn;
+        }
+    }
+}
+
+/// Executes a command that is not of one shard alone. `false`: the connection ends.
+async fn execute_alone(
+    local: &Rc<Local>,
+    node: &Rc<Node>,
+    client: &mut ClientSession,
+    argv: Argv<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
+    let Some(spec) = find(argv.arg(0)) else {
+        unknown(argv, &mut Reply::new(out, client.protocol));
+        return true;
+    };
+    if !spec.fits(argv.len()) {
+        Reply::new(out, client.protocol).error(Refusal::Arity(spec.name));
+        return true;
+    }
+    match spec.handler {
+        Handler::Server => admin::execute(local, node, client, spec, argv, out).await,
+        Handler::Store { .. } => {
+            across::execute(local, spec, argv, client.protocol, out).await;
+            true
+        }
+    }
+}
+
+#[cold]
+fn unknown(argv: Argv<'_>, reply: &mut Reply<'_>) {
+    let shown = |arg: &[u8]| String::from_utf8_lossy(&arg[..arg.len().min(128)]).into_owned();
+    let args: String = argv.iter().skip(1).take(16).map(|arg| format!("'{}' ", shown(arg))).collect();
+    reply.error(format_args!("ERR unknown command '{}', with args beginning with: {args}", shown(argv.arg(0))));
+}
+
+/// Commands that follow each other in a pipeline, each of one shard; reused from run to run.
+#[derive(Default)]
+struct Run {
+    commands: Vec<Planned>,
+    located: Vec<Located>,
+    /// By shard: what goes there.
+    batches: Vec<Option<Box<CommandBatch>>>,
+    /// Whether all of it is of this shard.
+    here: bool,
+}
+
+/// One command of a run.
+#[derive(Clone, Copy)]
+struct Planned {
+    /// Its number in the decoder.
+    index: usize,
+    spec: &'static Spec,
+    owner: ShardId,
+    first_place: usize,
+    end_place: usize,
+}
+
+impl Run {
+    fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Takes commands from number `from` on, as long as each is of one shard; returns the first that is not.
+    fn gather(&mut self, local: &Local, requests: &RequestDecoder, from: usize, to: usize) -> usize {
+        self.commands.clear();
+        self.located.clear();
+        self.here = true;
+        let (me, shards) = (local.id(), local.count());
+        let core = local.core();
+        for index in from..to {
+            let argv = requests.command(index);
+            let Some(spec) = find(argv.arg(0)) else { return index };
+            if !matches!(spec.handler, Handler::Store { .. }) || !spec.fits(argv.len()) {
+                return index;
+            }
+            let first_place = self.located.len();
+            let mut owner = None;
+            for key in spec.keys(argv.len()) {
+                let at = core.store.locate(argv.arg(key));
+                let owns = shards.owner(at.slot);
+                if owner.is_some_and(|owner| owner != owns) {
+                    self.located.truncate(first_place);
+                    return index;
+                }
+                owner = Some(owns);
+                if owns == me {
+                    core.store.prefetch_line(at);
+                }
+                self.located.push(at);
+            }
+            let owner = match owner {
+                Some(owner) => owner,
+                // About all keys: on a node with one shard that is one shard, too.
+                None if shards.get() == 1 => me,
+                None => return index,
+            };
+            self.here &= owner == me;
+            self.commands.push(Planned { index, spec, owner, first_place, end_place: self.located.len() });
+        }
+        to
+    }
+
+    async fn execute(&mut self, local: &Rc<Local>, requests: &RequestDecoder, protocol: Protocol, out: &mut Vec<u8>) {
+        if self.here {
+            self.execute_here(local, requests, protocol, out);
+            return;
+        }
+        self.batches.resize_with(local.count().get() as usize, || None);
+        for planned in &self.commands {
+            let batch = self.batches[planned.owner.index()].get_or_insert_with(|| local.batch());
+            let at = &self.located[planned.first_place..planned.end_place];
+            batch.push(planned.spec, protocol, requests.command(planned.index), at);
+        }
+        let mut answers: Vec<(ShardId, Pin<Box<dyn Future<Output = Answer>>>)> = Vec::new();
+        for owner in local.count().shards().filter(|owner| *owner != local.id()) {
+            if let Some(batch) = self.batches[owner.index()].take() {
+                answers.push((owner, Box::pin(local.send(owner, Request::Commands(batch)).await)));
+            }
+        }
+        if let Some(batch) = &mut self.batches[local.id().index()] {
+            batch.execute(&mut local.core(), unix_now());
+        }
+        if local.end_turn() {
+            yield_now().await;
+        }
+        for (owner, answer) in answers {
+            if let Answer::Commands(batch) = answer.await {
+                self.batches[owner.index()] = Some(batch);
+            }
+        }
+        let mut taken = vec![0; self.batches.len()];
+        for planned in &self.commands {
+            let owner = planned.owner.index();
+            if let Some(batch) = &self.batches[owner] {
+                out.extend_from_slice(batch.reply(taken[owner]));
+                taken[owner] += 1;
+            }
+        }
+        for batch in &mut self.batches {
+            if let Some(batch) = batch.take() {
+                local.recycle(batch);
+            }
+        }
+    }
+
+    /// Nothing is copied and nothing is allocated: from the client's bytes to the reply and the backlog.
+    fn execute_here(&mut self, local: &Local, requests: &RequestDecoder, protocol: Protocol, out: &mut Vec<u8>) {
+        let mut core = local.core();
+        for at in &self.located {
+            core.store.prefetch_entry(*at);
+        }
+        let now = unix_now();
+        let mut reply = Reply::new(out, protocol);
+        for planned in &self.commands {
+            let at = &self.located[planned.first_place..planned.end_place];
+            core.execute(planned.spec, requests.command(planned.index), at, now, &mut reply);
+        }
+    }
+}
