@@ -29,7 +29,13 @@ enum Join {
 }
 
 /// Executes a command of the store that is not of one shard alone.
-pub(super) async fn execute(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+pub(super) async fn execute(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) {
     match spec.name {
         "scan" => scan(local, spec, argv, protocol, out).await,
         "randomkey" => random_key(local, spec, argv, protocol, out).await,
@@ -52,7 +58,12 @@ async fn everywhere(
     join: Join,
     out: &mut Vec<u8>,
 ) {
-    let parts = local.count().shards().map(|owner| Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() });
+    let parts = local.count().shards().map(|owner| Part {
+        owner,
+        argv: Some(owned(argv)),
+        places: Vec::new(),
+        keys: Vec::new(),
+    });
     let replies = run(local, spec, protocol, parts.collect()).await;
     put_together(join, &replies, 0, protocol, out);
 }

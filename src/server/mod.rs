@@ -5,8 +5,15 @@ pub mod info;
 pub mod names;
 pub mod size;
 
+mod across;
+mod admin;
 mod cli;
+mod connection;
+mod node;
 mod serve;
+mod session;
+mod upstream;
+mod wait;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 //! `no`, as Redis shows them. A setting of Redis's that we have no part for is here only if tools ask for it.
 
 use super::config::{Config, Role};
+use crate::store::command::glob;
 
 /// Every setting under Redis's name, in the order of the names.
 pub fn settings(config: &Config) -> Vec<(&'static str, String)> {
@@ -31,6 +32,13 @@ pub fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("save", String::new()),
         ("timeout", "0".to_owned()),
     ]
+}
+
+/// The settings whose names fit one of `patterns`, in whatever case.
+pub fn fitting(config: &Config, patterns: &[&[u8]]) -> Vec<(&'static str, String)> {
+    let patterns: Vec<Vec<u8>> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+    let fits = |name: &str| patterns.iter().any(|pattern| glob::fits(pattern, name.as_bytes()));
+    settings(config).into_iter().filter(|(name, _)| fits(name)).collect()
 }
 
 fn yes_no(on: bool) -> String {

@@ -1,9 +1,237 @@
 //! A node from its start to its end.
 
+use std::rc::Rc;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use super::Failure;
-use super::config::Config;
+use super::config::{Config, Cpus, Role};
+use super::connection;
+use super::node::{Node, Shared, new_generation, random};
+use super::session::ClientSession;
+use super::upstream::{self, Address};
+use crate::handshake::ReplicaId;
+use crate::id::ShardId;
+use crate::limits;
+use crate::replica::Dialled;
+use crate::runtime::clock::{now, sleep};
+use crate::runtime::cpus::{CpuSetting, Placement};
+use crate::runtime::executor::{self, Executors, Plan, Queue};
+use crate::runtime::listener::{Connection, Listener};
+use crate::runtime::local::{Answer, Local, Request};
+use crate::runtime::mesh::{Mesh, mesh};
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::startup::Environment;
+use crate::runtime::streamer;
+use crate::runtime::turn::Turn;
+use crate::shard::Shard;
+
+/// What a shard's thread begins with.
+struct Seed {
+    shared: Arc<Shared>,
+    mesh: Mesh<Request, Answer>,
+    /// The clients' port, on shard 0.
+    clients: Option<Listener>,
+    /// This shard's replication port.
+    replicas: Option<Listener>,
+    core: Shard,
+}
 
 /// Runs a node until it is told to end.
 pub(super) fn run(config: Config) -> Result<(), Failure> {
-    Err(Failure::Other(format!("this build cannot serve yet (asked to, on {}:{})", config.bind, config.port)))
+    let environment = Environment::look().map_err(|error| Failure::Environment(error.to_string()))?;
+    let placement = place(&config, &environment)?;
+    let host = config.bind.to_string();
+    let listen = |port, key: &str| {
+        Listener::bind(&host, port)
+            .map_err(|error| Failure::Usage(format!("{key} {port}: {error}; choose a port that is free")))
+    };
+    let clients = listen(config.port, "port")?;
+    let mut replicas = Vec::new();
+    for shard in config.shards.shards() {
+        let port = config.listen_port_base.saturating_add(shard.get());
+        let listener = match config.role {
+            Role::Standalone => None,
+            Role::Primary | Role::Replica => Some(listen(port, "listen_port_base + shard")?),
+        };
+        replicas.push(listener);
+    }
+    let replica_id = match &config.replica_id {
+        Some(id) => ReplicaId::new(id).map_err(|error| Failure::Usage(format!("replica_id {id:?}: {error}")))?,
+        None => {
+            ReplicaId::new(&format!("kevy-{:016x}", random())).map_err(|error| Failure::Other(error.to_string()))?
+        }
+    };
+    let shards = config.shards;
+    announce(&config, &replica_id);
+    let shared = Arc::new(Shared::new(config, replica_id));
+    let generation = new_generation();
+    let mut clients = Some(clients);
+    let seeds =
+        shards.shards().zip(mesh(shards, limits::MESH_REQUESTS)).zip(replicas).map(|((shard, mesh), replicas)| {
+            let role = shared.first_role(shard, generation);
+            let core = Shard::new(shard, shards, role, random());
+            Seed { shared: Arc::clone(&shared), mesh, clients: clients.take(), replicas, core }
+        });
+    let seeds = seeds.collect();
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().map_err(|error| Failure::Other(format!("signals: {error}")))?;
+    let executors = Executors::start(Plan::new(shards, &placement), seeds, &shutdown, shard_main)
+        .map_err(|error| Failure::Environment(error.to_string()))?;
+    executors.join();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn place(config: &Config, environment: &Environment) -> Result<Placement, Failure> {
+    let setting = match &config.cpus {
+        Cpus::Auto => "auto".to_owned(),
+        Cpus::Off => "off".to_owned(),
+        Cpus::List(cpus) => cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(","),
+    };
+    let usage = |error: &dyn std::fmt::Display| Failure::Usage(format!("cpus {setting:?}: {error}"));
+    let parsed = CpuSetting::from_str(&setting).map_err(|error| usage(&error))?;
+    Placement::choose(&parsed, &environment.cpus, config.shards).map_err(|error| usage(&error))
+}
+
+fn announce(config: &Config, id: &ReplicaId) {
+    let Config { bind, port, shards, role, listen_port_base: base, .. } = config;
+    tracing::info!(%bind, port, %shards, ?role, replication_base = base, replica_id = %id, "kevy {}", env!("CARGO_PKG_VERSION"));
+    if *role == Role::Standalone {
+        return;
+    }
+    let backlog = config.replication_buffer_size * u64::from(shards.get());
+    let memory = memory_bytes();
+    tracing::info!(bytes = backlog, "backlog of all shards, allocated as it is used");
+    if memory.is_some_and(|memory| backlog > memory / 4) {
+        tracing::warn!(bytes = backlog, memory, "the backlogs may take more than a quarter of this machine's memory");
+    }
+}
+
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// The life of one shard.
+async fn shard_main(executor: executor::Shard, seed: Seed) {
+    let Seed { shared, mesh, clients, replicas, core } = seed;
+    let id = executor.id();
+    let local = Local::new(executor.clone(), core, mesh);
+    let node = Node::new(Arc::clone(&shared));
+    node.settle_here();
+    local.on_connection({
+        let (local, node) = (Rc::clone(&local), Rc::clone(&node));
+        move |connection| serve_client(&local, &node, connection)
+    });
+    local.spawn(Queue::Clients, Rc::clone(&local).serve_mesh()).detach();
+    local.spawn(Queue::Snapshot, housekeeping(Rc::clone(&local), Rc::clone(&node))).detach();
+    let mut closers = Vec::new();
+    let mut accepting = Vec::new();
+    if let Some(listener) = replicas {
+        closers.extend(listener.closer());
+        let timeouts = shared.timeouts();
+        let local_here = Rc::clone(&local);
+        let accept = listener.accept_each(move |connection| {
+            let stream = connection.attach();
+            let task = streamer::serve(Rc::clone(&local_here), stream, timeouts);
+            local_here.spawn(Queue::Replication, task).detach();
+        });
+        accepting.push(local.spawn(Queue::Replication, async move { report("replication", accept.await) }));
+    }
+    if let Some(listener) = clients {
+        closers.extend(listener.closer());
+        let accept = accept_clients(Rc::clone(&local), listener);
+        accepting.push(local.spawn(Queue::Clients, accept));
+        if let Some(at) = &shared.config.upstream
+            && shared.config.role == Role::Replica
+        {
+            let address = Address::Replication(at.clone());
+            let follow = upstream::follow(Rc::clone(&local), Rc::clone(&node), address, Dialled::NewAddress);
+            local.spawn(Queue::Replication, follow).detach();
+        }
+        tracing::info!("ready to accept connections");
+    }
+    executor.shutdown().await;
+    for closer in closers {
+        closer.close();
+    }
+    for task in accepting {
+        task.await;
+    }
+    tracing::debug!(shard = %id, "ended");
+}
+
+fn report(port: &str, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(port, %error, "a listener ended");
+    }
+}
+
+/// Accepts clients on shard 0, and gives them to the shards in turn.
+async fn accept_clients(local: Rc<Local>, listener: Listener) {
+    let mut turn = 0;
+    let shards = local.count().get();
+    let here = Rc::clone(&local);
+    let accepted = listener.accept_each(move |connection| {
+        let to = ShardId::new(turn);
+        turn = (turn + 1) % shards;
+        if to == here.id() {
+            here.serve_connection(connection);
+        } else if let Err(Request::Connection(connection)) =
+            here.try_send(to, Request::Connection(connection)).map(drop)
+        {
+            // That shard has more to do than it can take: this one serves the client.
+            here.serve_connection(connection);
+        }
+    });
+    report("clients", accepted.await);
+}
+
+fn serve_client(local: &Rc<Local>, node: &Rc<Node>, connection: Connection) {
+    let shared = &node.shared;
+    let mut stream = connection.attach();
+    let open = shared.clients.fetch_add(1, Ordering::Relaxed);
+    local.gauges.accepted.set(local.gauges.accepted.get() + 1);
+    local.gauges.clients.set(local.gauges.clients.get() + 1);
+    let (local, node) = (Rc::clone(local), Rc::clone(node));
+    let queue_of = Rc::clone(&local);
+    let task = async move {
+        if open >= u64::from(node.shared.config.maxclients) {
+            // The connection ends whether this arrives or not.
+            let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
+            stream.close().await;
+        } else {
+            let id = node.shared.next_client.fetch_add(1, Ordering::Relaxed);
+            let address = stream.peer_addr().map_or_else(|_| String::new(), |address| address.to_string());
+            let client = ClientSession::new(id, address);
+            connection::serve(Rc::clone(&local), Rc::clone(&node), stream, client).await;
+        }
+        node.shared.clients.fetch_sub(1, Ordering::Relaxed);
+        local.gauges.clients.set(local.gauges.clients.get() - 1);
+    };
+    queue_of.spawn(Queue::Clients, task).detach();
+}
+
+/// What is done now and then: memory is given back in slices, replicas are forgotten, the number of keys is published.
+async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
+    let mut turn = Turn::begin();
+    loop {
+        sleep(Duration::from_millis(limits::TICK_MS)).await;
+        while reclaim(&local) {
+            turn.pass_if_over().await;
+        }
+        let mut core = local.core();
+        node.shared.keys[local.id().index()].store(core.store.len() as u64, Ordering::Relaxed);
+        if let Some((source, _)) = core.source_and_store() {
+            source.expire_slots(now());
+        }
+    }
+}
+
+fn reclaim(local: &Local) -> bool {
+    crate::snapshot::Keyspace::reclaim(&mut local.core().store)
 }

@@ -20,12 +20,6 @@ pub(super) struct ClientSession {
 impl ClientSession {
     /// A client that has said nothing yet.
     pub fn new(id: u64, address: String) -> ClientSession {
-        ClientSession {
-            id,
-            address,
-            protocol: Protocol::Resp2,
-            name: Vec::new(),
-            library: [const { Vec::new() }; 2],
-        }
+        ClientSession { id, address, protocol: Protocol::Resp2, name: Vec::new(), library: [const { Vec::new() }; 2] }
     }
 }

@@ -10,7 +10,7 @@
 //! `apply` knows is what `execute` can leave behind, and no more.
 
 mod aggregate;
-mod glob;
+pub mod glob;
 mod hash;
 pub mod introspect;
 pub mod key;

@@ -1,0 +1,458 @@
+//! Commands about the connection and the node.
+
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::config::HostPort;
+use super::info::{self, Following, Link, Pulled, Recorded, Snapshot, Standing};
+use super::names;
+use super::node::Node;
+use super::session::ClientSession;
+use super::upstream::{self, Address};
+use super::wait;
+use crate::handshake::SyncReason;
+use crate::id::{Digest, HASH_SLOTS, HashSlot, Offset, ShardId};
+use crate::replica::Dialled;
+use crate::resp::{Protocol, Reply};
+use crate::runtime::clock::now;
+use crate::runtime::executor::Queue;
+use crate::runtime::local::Local;
+use crate::shard::Role;
+use crate::slot;
+use crate::snapshot::{Copy, Keyspace};
+use crate::source::Source;
+use crate::store::command::{Refusal, Spec, introspect, number};
+use crate::wire::Argv;
+
+/// Executes a command of the server. `false`: the connection ends once the reply is out.
+pub(super) async fn execute(
+    local: &Rc<Local>,
+    node: &Rc<Node>,
+    client: &mut ClientSession,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
+    let protocol = client.protocol;
+    let mut reply = Reply::new(out, protocol);
+    match spec.name {
+        "ping" if argv.len() > 2 => reply.error(Refusal::Arity(spec.name)),
+        "ping" => match argv.get(1) {
+            Some(text) => reply.bulk(text),
+            None => reply.simple("PONG"),
+        },
+        "echo" => reply.bulk(argv.arg(1)),
+        "select" => match number::integer(argv.arg(1)) {
+            Some(0) => reply.ok(),
+            Some(_) => reply.error("ERR DB index is out of range"),
+            None => reply.error("ERR invalid DB index"),
+        },
+        "hello" => hello(node, client, argv, out),
+        "auth" => reply.error(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+        ),
+        "quit" => {
+            reply.ok();
+            return false;
+        }
+        "reset" => {
+            *client = ClientSession::new(client.id, client.address.clone());
+            reply.simple("RESET");
+        }
+        "time" => {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            reply.array(2);
+            reply.bulk_integer(since.as_secs() as i64);
+            reply.bulk_integer(i64::from(since.subsec_micros()));
+        }
+        "lastsave" => reply.integer(0),
+        "client" => client_command(client, argv, out),
+        "command" => introspect::command(argv, &mut reply),
+        "config" => config(node, argv, &mut reply),
+        "debug" => debug(local, argv, protocol, out).await,
+        "info" => {
+            let sections: Vec<&[u8]> = argv.iter().skip(1).collect();
+            let text = snapshot(local, node).await.info(&sections);
+            Reply::new(out, protocol).verbatim("txt", text.as_bytes());
+        }
+        "role" => snapshot(local, node).await.role(&mut Reply::new(out, protocol)),
+        "replicaof" | "slaveof" => replica_of(local, node, argv, protocol, out).await,
+        "shutdown" => {
+            tracing::info!(client = client.address, "SHUTDOWN");
+            local.executor().begin_shutdown();
+            return false;
+        }
+        "wait" => wait::execute(local, argv, protocol, out).await,
+        _ => reply.error(format_args!("ERR '{}' is not built yet", spec.name)),
+    }
+    true
+}
+
+fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>) {
+    let mut protocol = client.protocol;
+    let mut name = None;
+    if let Some(version) = argv.get(1) {
+        protocol = match version {
+            b"2" => Protocol::Resp2,
+            b"3" => Protocol::Resp3,
+            _ if number::integer(version).is_none() => {
+                return Reply::new(out, client.protocol)
+                    .error("ERR Protocol version is not an integer or out of range");
+            }
+            _ => return Reply::new(out, client.protocol).error("NOPROTO unsupported protocol version"),
+        };
+        let mut index = 2;
+        while let Some(option) = argv.get(index) {
+            if option.eq_ignore_ascii_case(b"SETNAME") && argv.len() > index + 1 {
+                name = Some(argv.arg(index + 1).to_vec());
+                index += 2;
+            } else {
+                let text = String::from_utf8_lossy(option);
+                return Reply::new(out, client.protocol)
+                    .error(format_args!("ERR Syntax error in HELLO option '{text}'"));
+            }
+        }
+    }
+    client.protocol = protocol;
+    if let Some(name) = name {
+        client.name = name;
+    }
+    let role = match node.upstream.borrow().is_some() || node.shared.config.role == super::config::Role::Replica {
+        true => "replica",
+        false => "master",
+    };
+    let mut reply = Reply::new(out, protocol);
+    reply.map(7);
+    for (field, value) in [("server", "redis"), ("version", info::REDIS_VERSION)] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"proto");
+    reply.integer(if protocol == Protocol::Resp3 { 3 } else { 2 });
+    reply.bulk(b"id");
+    reply.integer(client.id as i64);
+    for (field, value) in [("mode", "standalone"), ("role", role)] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"modules");
+    reply.array(0);
+}
+
+fn client_command(client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>) {
+    let mut reply = Reply::new(out, client.protocol);
+    match (argv.arg(1).to_ascii_lowercase().as_slice(), argv.len()) {
+        (b"id", 2) => reply.integer(client.id as i64),
+        (b"getname", 2) if client.name.is_empty() => reply.null(),
+        (b"getname", 2) => reply.bulk(&client.name),
+        (b"setname", 3) => {
+            if argv.arg(2).iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
+                return reply.error("ERR Client names cannot contain spaces, newlines or special characters.");
+            }
+            client.name = argv.arg(2).to_vec();
+            reply.ok();
+        }
+        (b"setinfo", 4) => match argv.arg(2).to_ascii_lowercase().as_slice() {
+            b"lib-name" => {
+                client.library[0] = argv.arg(3).to_vec();
+                reply.ok();
+            }
+            b"lib-ver" => {
+                client.library[1] = argv.arg(3).to_vec();
+                reply.ok();
+            }
+            other => reply.error(format_args!("ERR Unrecognized option '{}'", other.escape_ascii())),
+        },
+        (b"info" | b"list", 2) => {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let protocol = if client.protocol == Protocol::Resp3 { 3 } else { 2 };
+            let line = format!(
+                "id={} addr={} name={} db=0 resp={protocol} lib-name={} lib-ver={}\n",
+                client.id,
+                client.address,
+                text(&client.name),
+                text(&client.library[0]),
+                text(&client.library[1]),
+            );
+            reply.verbatim("txt", line.as_bytes());
+        }
+        (b"no-evict" | b"no-touch", 3) => reply.ok(),
+        (b"tracking", _) => reply.error("ERR client-side tracking is not supported"),
+        (other, _) => reply.error(Refusal::UnknownSubcommand("client", String::from_utf8_lossy(other).into_owned())),
+    }
+}
+
+fn config(node: &Node, argv: Argv<'_>, reply: &mut Reply<'_>) {
+    match argv.arg(1).to_ascii_lowercase().as_slice() {
+        b"get" if argv.len() > 2 => {
+            let patterns: Vec<&[u8]> = argv.iter().skip(2).collect();
+            let fitting = names::fitting(&node.shared.config, &patterns);
+            reply.map(fitting.len());
+            for (name, value) in fitting {
+                reply.bulk(name.as_bytes());
+                reply.bulk(value.as_bytes());
+            }
+        }
+        b"resetstat" if argv.len() == 2 => reply.ok(),
+        other => reply.error(Refusal::UnknownSubcommand("config", String::from_utf8_lossy(other).into_owned())),
+    }
+}
+
+async fn debug(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+    match argv.arg(1).to_ascii_lowercase().as_slice() {
+        b"digest" if argv.len() == 2 => {
+            let parts = local
+                .call_all(|local| {
+                    let core = local.core();
+                    let mut sum = Digest::default();
+                    for slot in (0..HASH_SLOTS as u16).filter_map(HashSlot::new) {
+                        sum += core.store.digest(Copy::Live, slot);
+                    }
+                    sum
+                })
+                .await;
+            let mut sum = Digest::default();
+            parts.into_iter().for_each(|part| sum += part);
+            Reply::new(out, protocol).simple(&format!("{:040x}", sum.0));
+        }
+        other => Reply::new(out, protocol)
+            .error(Refusal::UnknownSubcommand("debug", String::from_utf8_lossy(other).into_owned())),
+    }
+}
+
+/// `REPLICAOF host port` and `REPLICAOF NO ONE`.
+async fn replica_of(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+    let zero = ShardId::new(0);
+    if argv.arg(1).eq_ignore_ascii_case(b"no") && argv.arg(2).eq_ignore_ascii_case(b"one") {
+        let (done, mut finished) = crate::runtime::ring::ring::<()>(1);
+        local
+            .call(zero, move |local| {
+                let (local_there, node) = (Rc::clone(local), Node::here());
+                let task = async move {
+                    upstream::follow_nobody(&local_there, &node).await;
+                    drop(done);
+                };
+                local.spawn(Queue::Replication, task).detach();
+            })
+            .await;
+        // The ring closes when it is done.
+        let _ = finished.ready().await;
+        return Reply::new(out, protocol).ok();
+    }
+    let host = String::from_utf8_lossy(argv.arg(1)).into_owned();
+    let Some(port) = number::integer(argv.arg(2)).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
+    else {
+        return Reply::new(out, protocol).error("ERR Invalid master port");
+    };
+    if node.shared.config.role == super::config::Role::Standalone {
+        return Reply::new(out, protocol)
+            .error("ERR a standalone node has no replication ports; start it with role = primary or replica");
+    }
+    let at = HostPort { host, port };
+    // One that does not answer now is dialled until it does; one that answers and cannot be followed is an error.
+    match upstream::replication_base(local, node, &at).await {
+        Err(error) if error == upstream::SELF || error.contains("repl_port_base") => {
+            return Reply::new(out, protocol).error(format_args!("ERR {error}"));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    local
+        .call(zero, move |local| {
+            let node = Node::here();
+            let address = Address::Client(at);
+            let before = node.upstream.borrow().as_ref().map(|upstream| upstream.client.borrow().clone());
+            let Address::Client(at) = &address else { return };
+            // The same command again, as failover tools send it, is no consent to anything new.
+            let same = before.flatten().as_ref() == Some(at);
+            if same {
+                return;
+            }
+            let follow = upstream::follow(Rc::clone(local), node, address, Dialled::NewAddress);
+            local.spawn(Queue::Replication, follow).detach();
+        })
+        .await;
+    Reply::new(out, protocol).ok();
+}
+
+/// One shard's part of a [`Snapshot`].
+struct Part {
+    shard: info::Shard,
+    standing: PartStanding,
+}
+
+enum PartStanding {
+    Standalone,
+    Primary(crate::id::Generation, Recorded),
+    Replica(Vec<(ShardId, Pulled, Option<String>, Option<u64>)>),
+}
+
+/// The node at this moment, each shard for itself.
+pub(super) async fn snapshot(local: &Rc<Local>, node: &Rc<Node>) -> Snapshot {
+    let shared = &node.shared;
+    let parts = local.call_all(part).await;
+    let upstream = local
+        .call(ShardId::new(0), |_| {
+            let node = Node::here();
+            let upstream = node.upstream.borrow();
+            upstream.as_ref().map(|u| (u.client.borrow().clone(), u.error.borrow().clone(), u.since))
+        })
+        .await;
+    let (user, system) = cpu_micros();
+    let mut shards = Vec::new();
+    let mut standings = Vec::new();
+    for part in parts {
+        shards.push(part.shard);
+        standings.push(part.standing);
+    }
+    Snapshot {
+        run_id: shared.run_id.clone(),
+        process_id: std::process::id(),
+        tcp_port: shared.config.port,
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        maxclients: shared.config.maxclients,
+        used_memory_rss: rss_bytes(),
+        cpu_user_micros: user,
+        cpu_system_micros: system,
+        shards,
+        standing: put_together(node, standings, upstream),
+    }
+}
+
+type UpstreamFacts = (Option<HostPort>, Option<String>, crate::id::Moment);
+
+fn put_together(node: &Node, parts: Vec<PartStanding>, upstream: Option<UpstreamFacts>) -> Standing {
+    let config = &node.shared.config;
+    let mut recorded = Vec::new();
+    let mut pulled = Vec::new();
+    let mut history = None;
+    let mut replica = false;
+    for part in parts {
+        match part {
+            PartStanding::Standalone => {}
+            PartStanding::Primary(generation, stream) => {
+                history = Some(generation);
+                recorded.push(stream);
+            }
+            PartStanding::Replica(streams) => {
+                replica = true;
+                pulled.extend(streams);
+            }
+        }
+    }
+    if replica {
+        pulled.sort_by_key(|(stream, ..)| *stream);
+        let (client, error, since) = upstream.unwrap_or((None, None, now()));
+        let client = client.or_else(|| config.upstream.clone());
+        let down = pulled.iter().filter_map(|(_, _, _, down)| *down).max();
+        let error = error.or_else(|| pulled.iter().find_map(|(_, _, error, _)| error.clone()));
+        return Standing::Replica(Following {
+            host: client.as_ref().map_or_else(String::new, |at| at.host.clone()),
+            port: client.map_or(0, |at| at.port),
+            error,
+            down_ms: if pulled.is_empty() { Some(now().ms_since(since)) } else { down },
+            read_only: config.replica_read_only,
+            priority: config.replica_priority,
+            streams: pulled.into_iter().map(|(_, pulled, ..)| pulled).collect(),
+        });
+    }
+    match history {
+        Some(generation) => Standing::Primary { generation, port_base: config.listen_port_base, streams: recorded },
+        None => Standing::Standalone,
+    }
+}
+
+/// This shard's numbers.
+fn part(local: &Rc<Local>) -> Part {
+    let node = Node::here();
+    let core = local.core();
+    let counters = core.counters();
+    let shard = info::Shard {
+        cpu: local.executor().cpu().map(|cpu| cpu.get()),
+        clients: local.gauges.clients.get(),
+        accepted: local.gauges.accepted.get(),
+        commands: counters.commands,
+        keys: core.store.len() as u64,
+        expires: core.store.expires() as u64,
+        used_memory: core.store.used_bytes() as u64,
+        expired_keys: counters.expired_keys,
+        stalls: local.executor().health()[local.id().index()].stalls(),
+    };
+    let standing = match &core.role {
+        Role::Standalone => PartStanding::Standalone,
+        Role::Primary(source) => PartStanding::Primary(source.generation(), recorded(source)),
+        Role::Replica(_) => PartStanding::Replica(pulled(local, &node)),
+    };
+    Part { shard, standing }
+}
+
+fn recorded(source: &Source) -> Recorded {
+    let backlog = source.backlog();
+    let counters = source.counters();
+    let sync_full = SyncReason::ALL.iter().zip(counters.sync_full).filter(|(_, count)| *count > 0);
+    let mut links = Vec::new();
+    for (id, slot) in source.slots().iter() {
+        if slot.observer {
+            continue;
+        }
+        if let slot::State::Connected { link, acked_next, acked_at, synced, .. } = slot.state {
+            let (frames, dump) = source.bytes_behind(link).unwrap_or_default();
+            let client = slot.client.as_ref();
+            links.push(Link {
+                replica: id.to_string(),
+                ip: client
+                    .and_then(|client| client.host.as_deref()?.parse().ok())
+                    .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+                port: client.map_or(0, |client| client.port),
+                synced: synced.is_some(),
+                acked_next: acked_next.unwrap_or(Offset::ZERO),
+                lag_bytes: (frames + dump) as u64,
+                ack_age_ms: now().ms_since(acked_at),
+            });
+        }
+    }
+    Recorded {
+        oldest: backlog.oldest(),
+        next: backlog.next(),
+        backlog_bytes: backlog.bytes() as u64,
+        backlog_budget: backlog.budget() as u64,
+        sync_partial_ok: counters.sync_partial_ok,
+        sync_partial_err: counters.sync_partial_err,
+        sync_full: sync_full.map(|(reason, count)| (reason.name(), count)).collect(),
+        links,
+    }
+}
+
+fn pulled(local: &Local, node: &Node) -> Vec<(ShardId, Pulled, Option<String>, Option<u64>)> {
+    let pulls = node.pulls.borrow();
+    let streams = pulls.streams.iter().map(|(stream, standing)| {
+        let standing = standing.borrow();
+        let pulled = Pulled {
+            shard: local.id().index(),
+            generation: standing.generation,
+            linked: standing.linked,
+            synced: standing.synced,
+            next: Offset::new(standing.next),
+            applied_next: Offset::new(standing.applied),
+            lag_bytes: 0,
+            heard_ms: now().ms_since(standing.heard),
+        };
+        (*stream, pulled, standing.error.clone(), standing.down_since.map(|since| now().ms_since(since)))
+    });
+    streams.collect()
+}
+
+/// User and system time of the process.
+fn cpu_micros() -> (u64, u64) {
+    // Fields 14 and 15 behind the name, which may itself hold spaces; in ticks of 10 ms.
+    const TICK_MICROS: u64 = 10_000;
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = text.rsplit_once(')').map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect());
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    (ticks(11) * TICK_MICROS, ticks(12) * TICK_MICROS)
+}
+
+fn rss_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}

@@ -1,0 +1,170 @@
+//! The node as each of its shards knows it: its settings, its name, and what it follows.
+//!
+//! ```text
+//! Shared (one, immutable but for counters)     Node (one a shard)
+//!   config, run id, replica id, process run ◀──  what this shard pulls and owns
+//!                                                shard 0: the upstream, and the task that keeps it followed
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::config::{Config, Role};
+use super::upstream::Upstream;
+use crate::handshake::{Lineage, ReplicaId};
+use crate::id::{Generation, Offset, ShardCount, ShardId};
+use crate::runtime::puller::{Standing, Stop};
+use crate::shard;
+use crate::shard::following::Policy;
+use crate::source::{Source, SourceConfig, Timeouts};
+
+/// What all shards share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The settings it was started with.
+    pub config: Config,
+    /// 40 hexadecimal digits, random at every start.
+    pub run_id: String,
+    /// Random at every start: tells this process's links from those of another with the same id.
+    pub run: u64,
+    /// The name under which an upstream remembers this node.
+    pub replica_id: ReplicaId,
+    /// When it started.
+    pub started: Instant,
+    /// How many keys each shard holds, as of its last tick.
+    pub keys: Vec<AtomicU64>,
+    /// Client connections that are open.
+    pub clients: AtomicU64,
+    /// The number of the next client.
+    pub next_client: AtomicU64,
+}
+
+/// The node, on one shard.
+pub(super) struct Node {
+    pub shared: Arc<Shared>,
+    /// What this shard pulls, and how to end it.
+    pub pulls: RefCell<Pulls>,
+    /// On shard 0: what is followed.
+    pub upstream: RefCell<Option<Rc<Upstream>>>,
+    /// On shard 0: rises with every change of what is followed, so that a task of before finds out.
+    pub change: Cell<u64>,
+}
+
+/// The streams that one shard pulls.
+#[derive(Default)]
+pub(super) struct Pulls {
+    pub stop: Rc<Stop>,
+    pub streams: Vec<(ShardId, Rc<RefCell<Standing>>)>,
+    /// Pullers that have not come to their end.
+    pub running: Rc<Cell<usize>>,
+}
+
+impl Shared {
+    /// A node that begins now.
+    pub fn new(config: Config, replica_id: ReplicaId) -> Shared {
+        let shards = config.shards.get();
+        Shared {
+            run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
+            run: random(),
+            replica_id,
+            started: Instant::now(),
+            keys: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            clients: AtomicU64::new(0),
+            next_client: AtomicU64::new(1),
+            config,
+        }
+    }
+
+    /// Whether any shard holds a key.
+    pub fn holds_data(&self) -> bool {
+        self.keys.iter().any(|keys| keys.load(Ordering::Relaxed) > 0)
+    }
+
+    /// When links speak, and when they are given up.
+    pub fn timeouts(&self) -> Timeouts {
+        Timeouts { heartbeat_ms: self.config.heartbeat_ms, link_timeout_ms: self.config.link_timeout_ms }
+    }
+
+    /// What a replica's clients may do.
+    pub fn policy(&self) -> Policy {
+        Policy { read_only: self.config.replica_read_only, serve_stale: self.config.serve_stale }
+    }
+
+    /// The part in replication with which a shard starts. A replica begins as a primary's opposite: it follows nothing yet, and
+    /// serves nothing.
+    pub fn first_role(&self, shard: ShardId, generation: Generation) -> shard::Role {
+        match self.config.role {
+            Role::Standalone => shard::Role::Standalone,
+            Role::Primary => self.primary(shard, generation, true),
+            Role::Replica => self.replica(shard, self.config.upstream_shards.unwrap_or(ShardCount::ONE)),
+        }
+    }
+
+    /// A primary's part, of a history that begins now.
+    pub fn primary(&self, shard: ShardId, generation: Generation, born_empty: bool) -> shard::Role {
+        shard::Role::Primary(Box::new(Source::new(SourceConfig {
+            shard,
+            shards: self.config.shards,
+            generation,
+            born_empty,
+            lineage: Lineage::none(),
+            first: Offset::ZERO,
+            backlog_bytes: self.config.replication_buffer_size as usize,
+            reconnect_window_ms: self.config.reconnect_window_ms,
+            client_port: Some(self.config.port),
+        })))
+    }
+
+    /// A replica's part, of an upstream with this many shards.
+    pub fn replica(&self, shard: ShardId, upstream_shards: ShardCount) -> shard::Role {
+        let range = self.config.shards.slots_of(shard);
+        let following = shard::Following::new(range, upstream_shards, self.policy());
+        shard::Role::Replica(Box::new(following))
+    }
+}
+
+impl Node {
+    /// The node on one shard, following nothing.
+    pub fn new(shared: Arc<Shared>) -> Rc<Node> {
+        Rc::new(Node { shared, pulls: RefCell::default(), upstream: RefCell::new(None), change: Cell::new(0) })
+    }
+}
+
+thread_local! {
+    /// The node on the shard of this thread: what a call that arrives by a lane works on.
+    static HERE: RefCell<Option<Rc<Node>>> = const { RefCell::new(None) };
+}
+
+impl Node {
+    /// Makes this node the one of this thread.
+    pub fn settle_here(self: &Rc<Node>) {
+        HERE.with_borrow_mut(|here| *here = Some(Rc::clone(self)));
+    }
+
+    /// The node of this thread.
+    ///
+    /// # Panics
+    /// On a thread that is no shard's.
+    pub fn here() -> Rc<Node> {
+        HERE.with_borrow(|here| Rc::clone(here.as_ref().expect("called on a shard's thread")))
+    }
+}
+
+/// A random number from the system's seed of hashing.
+pub(super) fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// A generation that nobody had before.
+pub(super) fn new_generation() -> Generation {
+    loop {
+        // RESP integers are signed, and other implementations may store it in one.
+        if let Some(generation) = Generation::new(random() >> 1) {
+            return generation;
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! What a node follows, and how it comes to follow it.
+//!
+//! ```text
+//! REPLICAOF host port ─▶ INFO of its client port: repl_port_base ─▶ base
+//! upstream = host:base ──────────────────────────────────────────▶ base ─▶ how many shards? ─▶ every shard: Following(n)
+//!                                                                                             pullers, lanes to owners
+//! ```
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+
+use super::config::HostPort;
+use super::node::{Node, Pulls, new_generation};
+use crate::handshake::{Announced, Answer, Claim, Form, Hello, Options, Purpose, decode_answer};
+use crate::id::{ShardCount, ShardId};
+use crate::limits;
+use crate::replica::{Dialled, Session, SessionConfig};
+use crate::runtime::clock::{now, sleep};
+use crate::runtime::executor::Queue;
+use crate::runtime::lane::lane;
+use crate::runtime::local::Local;
+use crate::runtime::puller::{FromPuller, PullEnd, Puller, ToOwner, own};
+use crate::runtime::stream::Stream;
+use crate::shard;
+
+/// Where an upstream is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Address {
+    /// Its client port; the replication ports are to be asked for.
+    Client(HostPort),
+    /// Its replication port base.
+    Replication(HostPort),
+}
+
+/// What a node follows.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub address: Address,
+    /// What keeps it from being followed at all; the streams have their own.
+    pub error: RefCell<Option<String>>,
+    /// Its client address, once it is known.
+    pub client: RefCell<Option<HostPort>>,
+    /// Since when nothing is followed, until the streams are.
+    pub since: crate::id::Moment,
+}
+
+impl Address {
+    fn host(&self) -> &str {
+        match self {
+            Address::Client(at) | Address::Replication(at) => &at.host,
+        }
+    }
+}
+
+/// Follows `address` from now on, until told otherwise. On shard 0 only.
+pub(super) async fn follow(local: Rc<Local>, node: Rc<Node>, address: Address, mut dialled: Dialled) {
+    let change = begin_change(&node);
+    stop_all(&local).await;
+    let client = match &address {
+        Address::Client(at) => Some(at.clone()),
+        Address::Replication(_) => None,
+    };
+    let upstream = Rc::new(Upstream {
+        address: address.clone(),
+        error: RefCell::new(None),
+        client: RefCell::new(client),
+        since: now(),
+    });
+    *node.upstream.borrow_mut() = Some(Rc::clone(&upstream));
+    let mut backoff = limits::REDIAL_MS_MIN;
+    while node.change.get() == change && !local.executor().is_shutting_down() {
+        match learn(&local, &node, &upstream).await {
+            Ok((base, shards)) => {
+                if node.change.get() != change {
+                    return;
+                }
+                *upstream.error.borrow_mut() = None;
+                let host = address.host().to_owned();
+                set_up(&local, host, base, shards, dialled).await;
+                // The pullers dial by themselves, and come to their end only where this upstream is another now.
+                watch(&local, &node, change).await;
+                dialled = Dialled::Again;
+                stop_all(&local).await;
+                backoff = limits::REDIAL_MS_MIN;
+            }
+            Err(error) => {
+                if upstream.error.borrow().as_deref() != Some(&error) {
+                    tracing::warn!(host = address.host(), cause = %error, "the upstream cannot be followed; trying again");
+                }
+                *upstream.error.borrow_mut() = Some(error);
+                sleep(Duration::from_millis(backoff)).await;
+                backoff = (backoff * 2).min(limits::REDIAL_MS_MAX);
+            }
+        }
+    }
+}
+
+/// Follows nobody from now on: what was received is applied, and a new history begins. On shard 0 only.
+pub(super) async fn follow_nobody(local: &Rc<Local>, node: &Rc<Node>) {
+    begin_change(node);
+    let was_primary = matches!(local.core().role, shard::Role::Primary(_));
+    if was_primary {
+        return;
+    }
+    stop_all(local).await;
+    *node.upstream.borrow_mut() = None;
+    let generation = new_generation();
+    for shard in local.count().shards() {
+        local
+            .call(shard, move |local| {
+                let role = Node::here().shared.primary(local.id(), generation, false);
+                local.core().role = role;
+                local.to_send.raise();
+            })
+            .await;
+    }
+    tracing::info!(%generation, "a primary from now on");
+}
+
+fn begin_change(node: &Node) -> u64 {
+    node.change.set(node.change.get() + 1);
+    node.change.get()
+}
+
+/// Ends all pullers, and waits until what they had read is applied.
+async fn stop_all(local: &Rc<Local>) {
+    for shard in local.count().shards() {
+        local.call(shard, |_| Node::here().pulls.borrow().stop.stop()).await;
+    }
+    while local.call_all(|_| Node::here().pulls.borrow().running.get()).await.iter().any(|running| *running > 0) {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Waits until a puller has come to its end, or something else is to be followed.
+async fn watch(local: &Rc<Local>, node: &Rc<Node>, change: u64) {
+    loop {
+        sleep(Duration::from_millis(limits::TICK_MS * 10)).await;
+        if node.change.get() != change || local.executor().is_shutting_down() {
+            return;
+        }
+        let ended = local
+            .call_all(|_| {
+                let node = Node::here();
+                let pulls = node.pulls.borrow();
+                pulls.running.get() < pulls.streams.len()
+            })
+            .await;
+        if ended.contains(&true) {
+            return;
+        }
+    }
+}
+
+/// Finds the replication ports and the number of shards.
+async fn learn(local: &Rc<Local>, node: &Node, upstream: &Upstream) -> Result<(u16, ShardCount), String> {
+    let (host, base) = match &upstream.address {
+        Address::Replication(at) => (at.host.clone(), at.port),
+        Address::Client(at) => (at.host.clone(), replication_base(local, node, at).await?),
+    };
+    if let Some(shards) = node.shared.config.upstream_shards {
+        return Ok((base, shards));
+    }
+    let options = Options { purpose: Purpose::Learn, ..Options::new(None) };
+    let hello = Hello { id: node.shared.replica_id.clone(), claim: Claim::Empty, form: Form::Ours(options) };
+    let mut request = Vec::new();
+    hello.encode(&mut request);
+    let mut answer = Vec::new();
+    let reply = talk(local, &host, base, &request, |bytes| {
+        answer = bytes.to_vec();
+        decode_answer(bytes).is_ok_and(|answer| answer.is_none())
+    })
+    .await;
+    reply?;
+    match decode_answer(&answer) {
+        Ok(Some((Answer::Welcome(welcome), _))) => {
+            if let Some(port) = welcome.client_port {
+                *upstream.client.borrow_mut() = Some(HostPort { host, port });
+            }
+            Ok((base, welcome.shards))
+        }
+        Ok(Some((Answer::Refused(refusal), _))) => Err(refusal.to_string()),
+        Ok(_) => Err(format!("{host}:{base} does not say how many shards it has; set upstream_shards")),
+        Err(error) => Err(format!("{host}:{base}: {error}")),
+    }
+}
+
+/// The `repl_port_base` of a node, by its client port.
+///
+/// # Errors
+/// If it cannot be asked, does not say it, or is this node itself.
+pub(super) async fn replication_base(local: &Rc<Local>, node: &Node, at: &HostPort) -> Result<u16, String> {
+    let HostPort { host, port } = at;
+    let mut text = String::new();
+    let request = b"*3\r\n$4\r\nINFO\r\n$6\r\nserver\r\n$11\r\nreplication\r\n";
+    talk(local, host, *port, request, |bytes| {
+        text = String::from_utf8_lossy(bytes).into_owned();
+        let head = text.split_once("\r\n").and_then(|(head, rest)| Some((head.strip_prefix('$')?, rest)));
+        match head.and_then(|(len, rest)| Some((len.parse::<usize>().ok()?, rest))) {
+            Some((len, rest)) => rest.len() < len,
+            None => !text.contains("\r\n") || !text.starts_with('-'),
+        }
+    })
+    .await?;
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).map(str::to_owned)
+    };
+    if field("run_id").is_some_and(|id| id == node.shared.run_id) {
+        return Err(SELF.to_owned());
+    }
+    field("repl_port_base")
+        .and_then(|base| base.parse().ok())
+        .ok_or_else(|| format!("{host}:{port} has no field repl_port_base in INFO replication: it does not stream"))
+}
+
+/// What `REPLICAOF` of the node itself is answered.
+pub(super) const SELF: &str = "a node cannot follow itself";
+
+/// Connects, sends `request`, and reads for as long as `wants` more; each within the time that a dial may take.
+async fn talk(
+    local: &Rc<Local>,
+    host: &str,
+    port: u16,
+    request: &[u8],
+    mut wants: impl FnMut(&[u8]) -> bool,
+) -> Result<(), String> {
+    let timeout = Duration::from_millis(limits::CONNECT_TIMEOUT_MS);
+    let executor = local.executor().clone();
+    let mut stream = Stream::connect(&executor, host, port, timeout).await.map_err(|error| error.to_string())?;
+    let exchange = async {
+        stream.write_all(request).await?;
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4 << 10];
+        loop {
+            let len = stream.read(&mut buffer).await?;
+            bytes.extend_from_slice(&buffer[..len]);
+            if len == 0 || !wants(&bytes) || bytes.len() > limits::INLINE_BYTES_MAX {
+                return Ok::<(), std::io::Error>(());
+            }
+        }
+    };
+    let late = async {
+        sleep(timeout).await;
+        Err(std::io::ErrorKind::TimedOut.into())
+    };
+    let result = exchange.or(late).await;
+    stream.close().await;
+    result.map_err(|error| format!("{host}:{port}: {error}"))
+}
+
+/// Makes every shard a follower of `shards` streams, joins pullers and owners by lanes, and starts them.
+async fn set_up(local: &Rc<Local>, host: String, base: u16, shards: ShardCount, dialled: Dialled) {
+    let owners = local.count();
+    for shard in owners.shards() {
+        local
+            .call(shard, move |local| {
+                let node = Node::here();
+                let role = node.shared.replica(local.id(), shards);
+                *node.pulls.borrow_mut() = Pulls::default();
+                local.core().role = role;
+                // Links to replicas of ours end: this node streams nothing any more.
+                local.to_send.raise();
+            })
+            .await;
+    }
+    for stream in shards.shards() {
+        let puller = ShardId::new(stream.get() % owners.get());
+        let mut lanes: Vec<Option<ToOwner>> = Vec::new();
+        if owners != shards {
+            for owner in owners.shards() {
+                if owner == puller {
+                    lanes.push(None);
+                    continue;
+                }
+                let (to_owner, from_puller) = lane(limits::RING_BATCHES);
+                lanes.push(Some(to_owner));
+                local.call(owner, move |local| start_owner(local, from_puller)).await;
+            }
+        }
+        let host = host.clone();
+        let port = base.saturating_add(stream.get());
+        local.call(puller, move |local| start_puller(local, stream, shards, (host, port), lanes, dialled)).await;
+    }
+}
+
+fn start_owner(local: &Rc<Local>, lane: FromPuller) {
+    local.spawn(Queue::Replication, own(Rc::clone(local), lane)).detach();
+}
+
+fn start_puller(
+    local: &Rc<Local>,
+    stream: ShardId,
+    shards: ShardCount,
+    at: (String, u16),
+    lanes: Vec<Option<ToOwner>>,
+    dialled: Dialled,
+) {
+    let node = Node::here();
+    let config = &node.shared.config;
+    let session = Session::new(SessionConfig {
+        id: node.shared.replica_id.clone(),
+        run: node.shared.run,
+        stream: Some(stream),
+        items: true,
+        observer: false,
+        client: Some(Announced {
+            host: config.replica_announce_ip.clone(),
+            port: config.replica_announce_port.unwrap_or(config.port),
+        }),
+        repl_base: Some(config.listen_port_base),
+        accept_empty_primary: config.accept_empty_primary,
+        link_timeout_ms: config.link_timeout_ms,
+    });
+    let shared = std::sync::Arc::clone(&node.shared);
+    let (stop, running) = {
+        let pulls = node.pulls.borrow();
+        (Rc::clone(&pulls.stop), Rc::clone(&pulls.running))
+    };
+    let puller = Puller::new(
+        Rc::clone(local),
+        stream,
+        shards,
+        session,
+        at,
+        lanes,
+        dialled,
+        stop,
+        Rc::new(move || shared.holds_data()),
+    );
+    node.pulls.borrow_mut().streams.push((stream, Rc::clone(&puller.standing)));
+    running.set(running.get() + 1);
+    let task = async move {
+        if let PullEnd::Reshaped(shards) = puller.run().await {
+            tracing::info!(%stream, %shards, "the upstream has another number of shards; following it anew");
+        }
+        running.set(running.get() - 1);
+    };
+    local.spawn(Queue::Replication, task).detach();
+}
