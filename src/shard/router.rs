@@ -318,23 +318,13 @@ mod tests {
         let mut decoder = Decoder::new();
         decoder.recv(stream.as_bytes());
         let mut router = Router::new(ShardId::new(0), SlotRange::ALL, ShardCount::ONE);
-        let mut next = Offset::ZERO;
         while let Some(message) = decoder.next().unwrap() {
             let event = match message {
-                crate::wire::Message::Frames(frames) => {
-                    next = next.advance(frames.len() as u64);
-                    Event::Frames(frames)
-                }
-                crate::wire::Message::Group(frames) => {
-                    next = next.advance(frames.len() as u64);
-                    Event::Group(frames)
-                }
-                crate::wire::Message::Item(item) => {
-                    next = if let Item::Sync { at, .. } = item { at } else { next };
-                    Event::Item(item)
-                }
+                crate::wire::Message::Frames(frames) => Event::Frames(frames),
+                crate::wire::Message::Group(frames) => Event::Group(frames),
+                crate::wire::Message::Item(item) => Event::Item(item),
             };
-            router.take(event, next, hash::locate);
+            router.take(event, hash::locate);
         }
         router.flush();
         router

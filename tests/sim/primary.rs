@@ -155,7 +155,7 @@ impl Shard {
                     events.count(Event::WindowLost);
                 }
             }
-            Told::Attached { verdict: Verdict::Stream, .. } | Told::Acked => {}
+            Told::Attached { verdict: Verdict::Stream, .. } | Told::Told | Told::Acked => {}
         });
         match said {
             Ok(()) => Ok(()),

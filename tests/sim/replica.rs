@@ -134,7 +134,6 @@ impl Replica {
             session.recv_advance(take, now);
             bytes = &bytes[take..];
             loop {
-                let before = session.next();
                 match session.poll_event() {
                     Ok(None) => break,
                     Ok(Some(said)) => {
@@ -144,8 +143,7 @@ impl Replica {
                             let partly = router.missing() > 0;
                             events.count(if partly { Event::ResumeMidSync } else { Event::Resume });
                         }
-                        let next = position_after(&said, before);
-                        router.take(said, next, hash::locate);
+                        router.take(said, hash::locate);
                     }
                     Err(SessionError::Guard(_)) => {
                         events.count(Event::GuardRefused);
@@ -311,15 +309,6 @@ impl Replica {
 impl Owner {
     fn following(&self) -> &Following {
         self.core.following().expect("it is a replica's")
-    }
-}
-
-/// The session's position behind what it said.
-fn position_after(said: &Said<'_>, before: Offset) -> Offset {
-    match said {
-        Said::Frames(frames) | Said::Group(frames) => before.advance(frames.len() as u64),
-        Said::Item(Item::Sync { at, .. }) => *at,
-        Said::Item(_) | Said::Whole { .. } | Said::Welcomed(_) | Said::Heard => before,
     }
 }
 
