@@ -4,9 +4,12 @@
 //! the head, and hands the same bytes to every member of the slot; a member without room leaves the slot and gets it
 //! another time. A link that joins late needs nothing more than its set of needed slots: the walk wraps around.
 //!
+//! Only members drive a slot that is open; a link that comes while others are in one begins its own. Who drives has room, so
+//! somebody finishes each slot. If strangers drove it, too, two links slower than a step would throw each other out for ever.
+//!
 //! ```text
 //! slots   … done │ packed: +SLOTS │ +SLOTBEGIN piece piece … │ not begun …
-//!                └ ≤ 128 KiB      └ open: members, cursor
+//!                └ ≤ 128 KiB      └ open: members, cursor; a link is in one at most
 //! ```
 
 use super::backlog::Backlog;
@@ -21,7 +24,8 @@ use crate::wire::item::{SECTION_HEAD_BYTES, seal_section};
 /// The state of a shard's walk.
 #[derive(Debug)]
 pub(super) struct Walk {
-    open: Option<OpenSlot>,
+    /// Slots that are being dumped in pieces. No link is a member of two; none is without members.
+    open: Vec<OpenSlot>,
     /// Where the search for the next slot begins.
     next: HashSlot,
     /// Slots dumped so far, in whole or in part, for INFO.
@@ -41,27 +45,34 @@ struct OpenSlot {
 
 impl Walk {
     pub fn new() -> Walk {
-        Walk { open: None, next: HashSlot::from_crc16(0), slots_dumped: 0 }
+        Walk { open: Vec::new(), next: HashSlot::from_crc16(0), slots_dumped: 0 }
     }
 
     /// Encodes the next piece and queues it for its members. `caller` is the index of a link that needs a slot.
     pub fn step<K: Keyspace>(&mut self, links: &mut [Link], caller: usize, backlog: &mut Backlog, keyspace: &K) {
         // What a dump shows is the end of a run: the open one ends here.
         backlog.close_run();
-        match self.open.take() {
-            Some(open) => self.go_on(open, links, backlog, keyspace),
+        let id = links[caller].id;
+        match self.open.iter().position(|open| open.members.contains(&id)) {
+            Some(index) => {
+                let open = self.open.swap_remove(index);
+                self.go_on(open, links, backlog, keyspace);
+            }
             None => self.begin(links, caller, backlog, keyspace),
         }
     }
 
+    /// Whether a link can take the beginning of a slot.
+    fn is_free(&self, link: &Link) -> bool {
+        link.has_room() && !self.open.iter().any(|open| open.members.contains(&link.id))
+    }
+
     /// A link is gone.
     pub fn forget(&mut self, link: LinkId) {
-        if let Some(open) = &mut self.open {
+        self.open.retain_mut(|open| {
             open.members.retain(|member| *member != link);
-            if open.members.is_empty() {
-                self.open = None;
-            }
-        }
+            !open.members.is_empty()
+        });
     }
 
     /// Takes the next slot that the caller needs; small ones that follow it go into the same item.
@@ -98,7 +109,7 @@ impl Walk {
         self.slots_dumped += u64::from(count);
         let bytes = Item::Slots { first, count, at, payload }.encode();
         let packed = || (first.get()..first.get() + count).filter_map(HashSlot::new);
-        for link in links.iter_mut().filter(|l| l.has_room() && packed().any(|slot| l.need.contains(slot))) {
+        for link in links.iter_mut().filter(|l| self.is_free(l) && packed().any(|slot| l.need.contains(slot))) {
             link.push(at, bytes.clone());
             for slot in packed() {
                 link.need.remove(slot);
@@ -113,12 +124,13 @@ impl Walk {
         let begin = Item::<&[u8]>::SlotBegin { slot, at }.encode();
         let piece = Item::Piece { slot, at, payload: records }.encode();
         let mut members = Vec::new();
-        for link in links.iter_mut().filter(|l| l.has_room() && l.need.contains(slot)) {
+        for link in links.iter_mut().filter(|l| self.is_free(l) && l.need.contains(slot)) {
             link.push(at, begin.clone());
             link.push(at, piece.clone());
             members.push(link.id);
         }
-        self.open = Some(OpenSlot { slot, cursor, members, bytes: records.len() });
+        self.open.push(OpenSlot { slot, cursor, members, bytes: records.len() });
+        self.next = after(slot);
     }
 
     /// The next piece of the open slot, and its end if that was the last.
@@ -149,12 +161,59 @@ impl Walk {
             true
         });
         match rest {
-            Some(cursor) if !open.members.is_empty() => self.open = Some(OpenSlot { cursor, ..open }),
+            Some(cursor) if !open.members.is_empty() => self.open.push(OpenSlot { cursor, ..open }),
             Some(_) => {}
-            None => {
-                self.slots_dumped += 1;
-                self.next = HashSlot::from_crc16((slot.get() + 1) % HASH_SLOTS as u16);
-            }
+            None => self.slots_dumped += 1,
         }
+    }
+}
+
+/// The slot after `slot`, around the end.
+fn after(slot: HashSlot) -> HashSlot {
+    HashSlot::from_crc16((slot.get() + 1) % HASH_SLOTS as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Source, SourceConfig};
+    use crate::handshake::{Claim, Flags, Form, Hello, Lineage, Options, ReplicaId};
+    use crate::id::{Generation, Moment, Offset, ShardCount, ShardId};
+    use crate::slot::LinkId;
+    use crate::store::{KeyspaceStore, hash};
+
+    fn attach(source: &mut Source, id: &str) -> LinkId {
+        let flags = Flags { items: true, ..Flags::default() };
+        let form = Form::Ours(Options { flags, ..Options::new(None) });
+        let hello = Hello { id: ReplicaId::new(id).unwrap(), claim: Claim::Empty, form };
+        source.attach(&hello, Moment::ZERO).unwrap().link
+    }
+
+    #[test]
+    fn two_links_slower_than_a_step_both_get_a_large_slot() {
+        let mut store = KeyspaceStore::new();
+        for n in 0..200 {
+            let key = format!("{{a}}{n}").into_bytes();
+            store.set_string(hash::locate(&key), &key, &[b'x'; 10_000], None);
+        }
+        let mut source = Source::new(SourceConfig {
+            shard: ShardId::new(0),
+            shards: ShardCount::ONE,
+            generation: Generation::new(1).unwrap(),
+            born_empty: false,
+            lineage: Lineage::none(),
+            first: Offset::ZERO,
+            backlog_bytes: 1,
+            reconnect_window_ms: 1,
+            client_port: None,
+        });
+        // One item waits for a link, and no more.
+        source.set_dump_queue_bytes(1);
+        let links = [attach(&mut source, "a"), attach(&mut source, "b")];
+        // Now one takes an item and now the other, as links do that are equally slow.
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..500 {
+            source.poll_transmit(links[rng.usize(..2)], &store).unwrap();
+        }
+        assert_eq!(links.map(|link| source.is_syncing(link)), [false, false]);
     }
 }
