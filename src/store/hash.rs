@@ -6,7 +6,9 @@
 //!       │ place in the slot's tables │ unused │  tag   │
 //! ```
 
-use std::hash::Hasher;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::OnceLock;
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
@@ -33,10 +35,24 @@ pub fn keyed_hash(key: &[u8]) -> u64 {
     if let Some(hash) = tests::chosen_hash(key) {
         return hash;
     }
-    let mut hasher = FoldHasher::with_seed(HASHER_SEED, SharedSeed::global_random());
+    let mut hasher = FoldHasher::with_seed(HASHER_SEED, shared_seed());
     hasher.write(key);
     hasher.finish()
 }
+
+/// Fixes the secret of this process, so that a simulation lays out its stores in the same way each time. A server never does: clients
+/// could then choose keys that collide. `false`: a key was hashed before, and nothing changes.
+pub fn fix_seed(seed: u64) -> bool {
+    SEED.set(SharedSeed::from_u64(seed)).is_ok()
+}
+
+#[inline]
+fn shared_seed() -> &'static SharedSeed {
+    SEED.get_or_init(|| SharedSeed::from_u64(RandomState::new().build_hasher().finish()))
+}
+
+/// The secret: random, one a process.
+static SEED: OnceLock<SharedSeed> = OnceLock::new();
 
 /// Tells the hasher apart from others of this process; the secret is the shared seed.
 const HASHER_SEED: u64 = 0x6b65_7973_7061_6365;
