@@ -71,7 +71,7 @@ events! {
     /// A slot came in pieces.
     Begun 50,
     /// A replica was told to forget the slot that it loads, since it was too slow for the walk.
-    Dropped 5,
+    Dropped 1,
     /// A replica said SYNCED.
     Synced 100,
     /// A replica asked for a slot again.

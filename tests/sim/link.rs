@@ -77,3 +77,9 @@ impl Link {
         self.down.is_empty() && self.up.is_empty()
     }
 }
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes down, {} up", self.down.bytes, self.up.bytes)
+    }
+}

@@ -7,7 +7,8 @@
 //!                  └────────▶ history (the truth) ◀─ check ─┘
 //! ```
 //!
-//! `SIM_SEEDS` says how many seeds run (200), `SIM_FIRST` which is the first, `SIM_SEED` that only one does, with a trace.
+//! `SIM_SEEDS` says how many seeds run (200), `SIM_FIRST` which is the first, `SIM_HASH` how stores lay out their keys, `SIM_SEED` that
+//! only one seed runs, with a trace.
 //! A seed that fails names the command that runs it again.
 
 mod events;
@@ -23,6 +24,7 @@ mod workload;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 use events::Events;
 use kevy_replicate::wire::{ArgRange, Argv};
@@ -59,9 +61,20 @@ fn run(seed: u64, plant: Plant) -> Events {
     World::new(Plan::of(seed), plant, false).run()
 }
 
+/// Every run of a process has the same layout of its stores: another one with another `SIM_HASH`.
+fn fix_hash() -> u64 {
+    static FIXED: OnceLock<u64> = OnceLock::new();
+    *FIXED.get_or_init(|| {
+        let hash = number("SIM_HASH").unwrap_or(0);
+        assert!(kevy_replicate::store::hash::fix_seed(hash), "a key was hashed before");
+        hash
+    })
+}
+
 /// Every seed converges, and together they meet what they are there to meet.
 #[test]
 fn seeds_converge() {
+    let hash = fix_hash();
     if let Some(seed) = number("SIM_SEED") {
         println!("{:#?}", Plan::of(seed));
         println!("{}", World::new(Plan::of(seed), Plant::None, true).run());
@@ -74,7 +87,7 @@ fn seeds_converge() {
         match catch_unwind(AssertUnwindSafe(|| run(seed, Plant::None))) {
             Ok(met) => events.merge(&met),
             Err(_) => panic!(
-                "seed {seed} fails; again, alone:\n    SIM_SEED={seed} cargo test --no-default-features --test sim seeds -- --nocapture"
+                "seed {seed} fails; again, alone:\n    SIM_HASH={hash} SIM_SEED={seed} cargo test --no-default-features --test sim seeds -- --nocapture"
             ),
         }
     }
@@ -88,6 +101,7 @@ fn seeds_converge() {
 /// Each planted bug is found, within 200 seeds.
 #[test]
 fn planted_bugs_are_found() {
+    fix_hash();
     // What a found bug panics with is no news.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

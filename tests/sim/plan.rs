@@ -61,7 +61,7 @@ impl Plan {
             replica_shards,
             window_bytes: one_of(&[1, 200, 1_000, 4_000, 100_000]) as usize,
             piece_bytes: one_of(&[1, 60, 100_000]) as usize,
-            dump_queue_bytes: one_of(&[1, 200_000, 1 << 20]) as usize,
+            dump_queue_bytes: one_of(&[1, 131_200, 132_000, 1 << 20]) as usize,
             ring_batches: one_of(&[1, 1, 2, 8]) as usize,
             read_bytes: one_of(&[50, 1_000, 100_000]) as usize,
             turns: one_of(&[2, 6, 20]) as usize,

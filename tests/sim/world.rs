@@ -339,8 +339,10 @@ impl World {
                 ));
                 let (node, shard) = (&mut self.replicas[replica], &mut self.primary.shards[stream]);
                 node.dial(stream, now);
+                // No two links are equally fast.
+                let capacity = (self.plan.link_bytes >> self.rng.u8(0..5)).max(32);
                 self.links[replica][stream] = Connection::Up {
-                    link: Box::new(Link::new(self.plan.link_bytes, self.plan.delay_max)),
+                    link: Box::new(Link::new(capacity, self.plan.delay_max)),
                     number: shard.accept(now),
                     watch: Box::new(Watch::new()),
                     primary_is_gone: false,
@@ -494,11 +496,20 @@ impl std::fmt::Debug for World {
                 source.backlog().oldest(),
                 source.next()
             )?;
+            for link in source.links() {
+                let (behind, syncing) = (source.bytes_behind(link), source.is_syncing(link));
+                writeln!(f, "  {link:?}: syncing {syncing}, behind {behind:?}")?;
+            }
             for (index, node) in self.replicas.iter().enumerate() {
-                let up = matches!(self.links[index][stream], Connection::Up { .. });
+                let up = match &self.links[index][stream] {
+                    Connection::Down { until } => format!("down until {until}"),
+                    Connection::Up { link, number, primary_is_gone, .. } => {
+                        format!("up {number}, gone {primary_is_gone}, {link:?}")
+                    }
+                };
                 writeln!(
                     f,
-                    "  replica {index}: up {up}, {:?}, acked {:?}, {}",
+                    "  replica {index}: {up}, {:?}, acked {:?}, {}",
                     (0..node.owners()).map(|owner| node.applied(stream, owner)).collect::<Vec<_>>(),
                     self.counted_ack(index, stream),
                     node.show(stream)
