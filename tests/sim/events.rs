@@ -74,8 +74,10 @@ events! {
     Dropped 1,
     /// A replica said SYNCED.
     Synced 100,
+    /// A piece of a slot was damaged on its way.
+    Damaged 10,
     /// A replica asked for a slot again.
-    Asked 0,
+    Asked 10,
     /// An acknowledgement was counted by the primary.
     CountedAck 200,
 }

@@ -14,6 +14,8 @@ pub struct Plan {
     pub window_bytes: usize,
     /// Bytes of a dump step.
     pub piece_bytes: usize,
+    /// Every so manyeth piece of a slot arrives damaged.
+    pub damage_every: u64,
     /// Bytes of dump items that wait for a link.
     pub dump_queue_bytes: usize,
     /// Batches that a ring between puller and owner holds.
@@ -60,7 +62,8 @@ impl Plan {
             primary_shards,
             replica_shards,
             window_bytes: one_of(&[1, 200, 1_000, 4_000, 100_000]) as usize,
-            piece_bytes: one_of(&[1, 60, 100_000]) as usize,
+            piece_bytes: one_of(&[1, 1, 60, 100_000]) as usize,
+            damage_every: one_of(&[5, 20, 1_000_000]),
             dump_queue_bytes: one_of(&[1, 131_200, 132_000, 1 << 20]) as usize,
             ring_batches: one_of(&[1, 1, 2, 8]) as usize,
             read_bytes: one_of(&[50, 1_000, 100_000]) as usize,
@@ -68,7 +71,7 @@ impl Plan {
             link_bytes: one_of(&[64, 300, 2_000, 20_000, 300_000]) as usize,
             delay_max: one_of(&[0, 1, 5, 20]),
             tags: one_of(&[2, 4, 8]) as usize,
-            keys: one_of(&[1, 2, 4, 20]) as usize,
+            keys: one_of(&[1, 4, 20, 40]) as usize,
             preload: one_of(&[0, 100, 1_000]),
             ticks: one_of(&[100, 200, 400]),
             writes_per_tick: one_of(&[1, 2, 4]) as usize,

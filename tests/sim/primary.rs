@@ -23,8 +23,15 @@ pub struct Primary {
 pub struct Shard {
     core: Core,
     piece_bytes: usize,
+    pieces: Pieces,
     connections: Vec<Option<Connection>>,
     plant: Plant,
+}
+
+/// Damages pieces of slots on their way: the digest at the end finds it.
+struct Pieces {
+    sent: u64,
+    damage_every: u64,
 }
 
 struct Connection {
@@ -57,11 +64,19 @@ impl Primary {
             Shard {
                 core: Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed),
                 piece_bytes: plan.piece_bytes,
+                pieces: Pieces { sent: 0, damage_every: plan.damage_every },
                 connections: Vec::new(),
                 plant,
             }
         };
         Primary { generation, shards: shards.shards().map(shard).collect() }
+    }
+
+    /// From now on nothing is damaged.
+    pub fn heal(&mut self) {
+        for shard in &mut self.shards {
+            shard.pieces.damage_every = u64::MAX;
+        }
     }
 
     pub fn shard_count(&self) -> ShardCount {
@@ -100,10 +115,10 @@ impl Shard {
     }
 
     /// Its source, its keys as they are dumped, and its connections.
-    fn parts(&mut self) -> (&mut Source, Dumped<'_>, &mut Vec<Option<Connection>>) {
-        let Shard { core, piece_bytes, connections, .. } = self;
+    fn parts(&mut self) -> (&mut Source, Dumped<'_>, &mut Vec<Option<Connection>>, &mut Pieces) {
+        let Shard { core, piece_bytes, pieces, connections, .. } = self;
         let (source, real) = core.source_and_store().expect("it is a primary's");
-        (source, Dumped { real, piece_bytes: *piece_bytes }, connections)
+        (source, Dumped { real, piece_bytes: *piece_bytes }, connections, pieces)
     }
 
     /// Adds what has been recorded to the history.
@@ -138,7 +153,7 @@ impl Shard {
 
     /// The connection is gone.
     pub fn hang_up(&mut self, number: usize, now: Moment) {
-        let (source, _, connections) = self.parts();
+        let (source, _, connections, _) = self.parts();
         if let Some(link) = connections[number].take().and_then(|connection| connection.session.link()) {
             source.detach(link, now);
         }
@@ -146,7 +161,7 @@ impl Shard {
 
     /// Bytes arrive.
     pub fn receive(&mut self, number: usize, bytes: &[u8], now: Moment, events: &mut Events) -> Result<(), Closed> {
-        let (source, _, connections) = self.parts();
+        let (source, _, connections, _) = self.parts();
         let Some(connection) = &mut connections[number] else { return Err(Closed) };
         let said = connection.session.handle_input(source, bytes, now, |told| match told {
             Told::Attached { verdict: Verdict::Sync(reason), .. } => {
@@ -177,13 +192,19 @@ impl Shard {
         events: &mut Events,
     ) -> Result<Vec<u8>, Closed> {
         let plant = self.plant;
-        let (source, dumped, connections) = self.parts();
+        let (source, dumped, connections, pieces) = self.parts();
         let Some(connection) = &mut connections[number] else { return Err(Closed) };
         while connection.unsent.len() < room {
             match connection.session.poll_transmit(source, &dumped, now) {
                 Ok(None) => break,
                 Ok(Some(bytes)) if plant == Plant::DumpOneLate => late_by_one(&mut connection.unsent, &bytes),
-                Ok(Some(bytes)) => connection.unsent.extend_from_slice(&bytes),
+                Ok(Some(bytes)) => {
+                    connection.unsent.extend_from_slice(&bytes);
+                    if bytes.starts_with(b"+PIECE ") && pieces.strikes() {
+                        events.count(Event::Damaged);
+                        *connection.unsent.last_mut().expect("a piece has a payload") ^= 1;
+                    }
+                }
                 Err(SessionError::Link(LinkError::BelowWindow(_))) => {
                     events.count(Event::CursorLost);
                     return Err(Closed);
@@ -202,6 +223,13 @@ impl Shard {
     /// Whether everything was handed to the links.
     pub fn is_quiet(&self) -> bool {
         self.connections.iter().flatten().all(|connection| connection.unsent.is_empty())
+    }
+}
+
+impl Pieces {
+    fn strikes(&mut self) -> bool {
+        self.sent += 1;
+        self.sent.is_multiple_of(self.damage_every)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use fastrand::Rng;
 use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardId, UnixMs};
+use kevy_replicate::limits;
 use kevy_replicate::slot::State;
 use kevy_replicate::snapshot::{Copy, Keyspace};
 
@@ -119,6 +120,7 @@ impl World {
             self.strike();
             self.tick();
         }
+        self.primary.heal();
         let healed = self.now;
         while !self.is_at_rest() {
             self.tick();
@@ -409,6 +411,11 @@ impl World {
 
     /// What must hold of one stream of one replica, at every step.
     fn check(&mut self, replica: usize, stream: usize) {
+        let source = self.primary.shards[stream].source();
+        for (_, queued) in source.links().filter_map(|link| source.bytes_behind(link)) {
+            let (item, lines) = (limits::DUMP_SLOTS_BYTES_MAX, 1_024);
+            assert!(queued <= self.plan.dump_queue_bytes + item + lines, "{queued} dump bytes wait for a link");
+        }
         let node = &self.replicas[replica];
         let acked = self.counted_ack(replica, stream);
         if acked.is_some() {
