@@ -80,7 +80,7 @@ impl Replica {
 
     fn dial(&mut self) {
         self.applier.link_cut(&mut self.store);
-        let holds_data = self.store.len() > 0;
+        let holds_data = !self.store.is_empty();
         self.session.dial(Dial { dialled: Dialled::Again, holds_data }, Moment::ZERO);
     }
 

@@ -472,8 +472,11 @@ fn parse_stream(text: &[u8]) -> Option<StreamOf> {
     Some(StreamOf { shard: ShardId::new(shard), of })
 }
 
+/// Arguments, and how many bytes they took.
+type Split<'a> = (Vec<&'a [u8]>, usize);
+
 /// The arguments of the RESP2 multi-bulk at the beginning of `buf`, and its length. At least one argument.
-fn split_command(buf: &[u8]) -> Result<Option<(Vec<&[u8]>, usize)>, RequestError> {
+fn split_command(buf: &[u8]) -> Result<Option<Split<'_>>, RequestError> {
     // `$0␍␊␍␊` is the shortest argument.
     const ARGS_MAX: usize = HANDSHAKE_BYTES_MAX / 6;
     let Some((count, mut at)) = length_line(buf, 0, b'*')? else { return Ok(None) };

@@ -51,13 +51,16 @@ pub enum Answer {
 /// A function that travels to another shard.
 pub type Call = Box<dyn FnOnce(&Rc<Local>) -> Box<dyn Any + Send> + Send>;
 
+/// What takes a connection that arrives by a lane.
+type Serve = Rc<dyn Fn(Connection)>;
+
 /// One shard on its executor.
 pub struct Local {
     executor: executor::Shard,
     core: RefCell<Shard>,
     mesh: RefCell<Mesh<Request, Answer>>,
     /// By shard: who waits for the answers of that lane, in the order of the requests.
-    waiting: RefCell<Vec<VecDeque<Rc<Waiter>>>>,
+    waiting: RefCell<Vec<Waiting>>,
     /// A request was answered: there is room on a lane.
     answered: Signal,
     /// Something may be sent to replicas.
@@ -65,8 +68,9 @@ pub struct Local {
     /// A replica acknowledged something.
     pub acked: Signal,
     /// What a connection that arrives by a lane is given to.
-    serve: RefCell<Option<Rc<dyn Fn(Connection)>>>,
+    serve: RefCell<Option<Serve>>,
     /// Emptied batches.
+    #[expect(clippy::vec_box, reason = "they cross lanes by their boxes")]
     spare: RefCell<Vec<Box<CommandBatch>>>,
     /// Numbers for `INFO`.
     pub gauges: Gauges,
@@ -80,6 +84,9 @@ pub struct Gauges {
     /// Client connections accepted so far.
     pub accepted: Cell<u64>,
 }
+
+/// Those who wait for the answers of one lane, the next one first.
+type Waiting = VecDeque<Rc<Waiter>>;
 
 #[derive(Default)]
 struct Waiter {

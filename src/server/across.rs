@@ -78,7 +78,7 @@ async fn by_key(
     out: &mut Vec<u8>,
 ) {
     let step = usize::from(spec.keys.step);
-    if (argv.len() - 1) % step != 0 {
+    if !(argv.len() - 1).is_multiple_of(step) {
         Reply::new(out, protocol).error(command::Refusal::Arity(spec.name));
         return;
     }
@@ -263,7 +263,7 @@ async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: 
 async fn random_key(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     let counts = local.call_all(|local| local.core().store.len()).await;
     let total: usize = counts.iter().sum();
-    let mut drawn = (u128::from(local.core().random()) * total as u128 >> 64) as usize;
+    let mut drawn = ((u128::from(local.core().random()) * total as u128) >> 64) as usize;
     let mut owner = 0;
     while owner + 1 < counts.len() && drawn >= counts[owner] {
         drawn -= counts[owner];

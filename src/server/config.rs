@@ -1,6 +1,6 @@
 //! What a node is told: defaults, then `kevy.toml`, then flags; the later wins.
 //!
-//! [`KEYS`] is the one place where a key says its section, its name, its default, what it is for and what it accepts.
+//! `KEYS` is the one place where a key says its section, its name, its default, what it is for and what it accepts.
 //! The file's keys and the command line's flags are both made of it, and every value, wherever it comes from, goes
 //! through the same setter. A key whose part is not built is not in the table, so it is refused like an unknown one.
 //!

@@ -147,6 +147,9 @@ fn unknown(argv: Argv<'_>, reply: &mut Reply<'_>) {
     reply.error(format_args!("ERR unknown command '{}', with args beginning with: {args}", shown(argv.arg(0))));
 }
 
+/// An answer under way.
+type Awaited = Pin<Box<dyn Future<Output = Answer>>>;
+
 /// Commands that follow each other in a pipeline, each of one shard; reused from run to run.
 #[derive(Default)]
 struct Run {
@@ -225,7 +228,7 @@ impl Run {
             let at = &self.located[planned.first_place..planned.end_place];
             batch.push(planned.spec, protocol, requests.command(planned.index), at);
         }
-        let mut answers: Vec<(ShardId, Pin<Box<dyn Future<Output = Answer>>>)> = Vec::new();
+        let mut answers: Vec<(ShardId, Awaited)> = Vec::new();
         for owner in local.count().shards().filter(|owner| *owner != local.id()) {
             if let Some(batch) = self.batches[owner.index()].take() {
                 answers.push((owner, Box::pin(local.send(owner, Request::Commands(batch)).await)));

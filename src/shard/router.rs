@@ -93,7 +93,7 @@ impl Router {
             Event::Whole { .. } => {
                 self.synced = false;
                 let session = self.session;
-                self.to_all(|| Body::Marker, Some(session));
+                self.send_all(|| Body::Marker, Some(session));
             }
             Event::Welcomed(_) | Event::Heard => {}
         }
@@ -103,7 +103,7 @@ impl Router {
     pub fn link_cut(&mut self) {
         self.session += 1;
         self.synced = false;
-        self.to_all(|| Body::Cut, None);
+        self.send_all(|| Body::Cut, None);
     }
 
     /// Ends the turn: what is gathered goes out.
@@ -237,7 +237,7 @@ impl Router {
                 self.received = at;
                 let gate = Arc::new(Gate::new(self.lanes.len()));
                 let item = item.map(<[u8]>::to_vec);
-                self.to_all(|| Body::Sync { item: item.clone(), gate: Arc::clone(&gate) }, None);
+                self.send_all(|| Body::Sync { item: item.clone(), gate: Arc::clone(&gate) }, None);
             }
             Item::Slots { first, count, at, payload } => {
                 for owner in self.owners.shards() {
@@ -254,7 +254,7 @@ impl Router {
                         }
                     }
                     let item = Item::Slots { first: first_here, count: slots.len() as u16, at, payload: part };
-                    self.to_one(owner, Body::Item(item));
+                    self.send_one(owner, Body::Item(item));
                 }
             }
             Item::SlotBegin { slot, .. }
@@ -262,18 +262,18 @@ impl Router {
             | Item::SlotEnd { slot, .. }
             | Item::SlotDrop { slot }
             | Item::Digest { slot, .. } => {
-                self.to_one(self.owners.owner(slot), Body::Item(item.map(<[u8]>::to_vec)));
+                self.send_one(self.owners.owner(slot), Body::Item(item.map(<[u8]>::to_vec)));
             }
             Item::SyncEnd { .. } | Item::GetAck | Item::Ping { .. } => {}
         }
     }
 
-    fn to_one(&mut self, owner: ShardId, body: Body) {
+    fn send_one(&mut self, owner: ShardId, body: Body) {
         self.close(owner.index());
         self.dispatch(owner.index(), body, self.received, None);
     }
 
-    fn to_all(&mut self, body: impl Fn() -> Body, marker: Option<u64>) {
+    fn send_all(&mut self, body: impl Fn() -> Body, marker: Option<u64>) {
         for index in 0..self.lanes.len() {
             self.close(index);
             self.dispatch(index, body(), self.received, marker);

@@ -211,7 +211,7 @@ impl Source {
         Some((self.backlog.bytes_behind(link.cursor), link.queued_bytes()))
     }
 
-    /// Lets a replica in, as [`judge`] says.
+    /// Lets a replica in, as [`judge`](fn@judge) says.
     ///
     /// # Errors
     /// What it is to be told if it is refused.

@@ -12,7 +12,7 @@
 #![allow(unsafe_code, reason = "one allocation is written at its end and read at its beginning at the same time")]
 
 use std::ops::Range;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: `start` and `capacity` are those of the boxed slice that `Segment::new` leaked, and the last
         // handle is being dropped.
-        drop(unsafe { Box::from_raw(slice::from_raw_parts_mut(self.start.as_ptr(), self.capacity)) });
+        drop(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.capacity)) });
     }
 }
 
