@@ -261,8 +261,8 @@ impl World {
 
     /// A connection ends.
     fn end(&mut self, replica: usize, stream: usize, noticed: Noticed) {
-        // Now and then it is away for long.
-        let pause = if self.rng.u8(0..8) == 0 { 400 } else { 40 };
+        // Now and then it is away for long, and now and then back before the other end has noticed.
+        let pause = [1, 1, 40, 40, 40, 40, 40, 400][self.rng.usize(..8)];
         let until = self.now + self.rng.u64(0..pause);
         let now = self.moment();
         if matches!(self.links[replica][stream], Connection::Up { .. }) {
