@@ -108,6 +108,10 @@ pub const EXECUTOR_IO_BYTES: usize = 64 << 10;
 /// Connections that the kernel keeps for a listener until they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1_024;
 
+/// Time that a start waits for a port to come free, in milliseconds: the kernel closes what a killed process had in its
+/// rings only some time after the process itself is gone.
+pub const PORT_WAIT_MS: u64 = 1_500;
+
 /// Pause of a listener that found no free descriptor, in milliseconds.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
 

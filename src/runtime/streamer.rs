@@ -48,7 +48,11 @@ pub async fn serve(local: Rc<Local>, mut stream: Stream, timeouts: Timeouts) {
     if let (Some(link), Some((source, _))) = (session.link(), local.core().source_and_store()) {
         source.detach(link, now());
     }
-    tracing::info!(shard = %local.id(), %peer, cause = %end, "a replication link ended");
+    match end {
+        // Every replica asks once before it follows.
+        LinkEnd::Session(SessionError::Told) => tracing::debug!(shard = %local.id(), %peer, cause = %end, "asked"),
+        end => tracing::info!(shard = %local.id(), %peer, cause = %end, "a replication link ended"),
+    }
     stream.close().await;
 }
 

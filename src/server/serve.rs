@@ -1,10 +1,11 @@
 //! A node from its start to its end.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::config::{Config, Cpus, Role};
@@ -19,7 +20,7 @@ use crate::replica::Dialled;
 use crate::runtime::clock::{now, sleep};
 use crate::runtime::cpus::{CpuSetting, Placement};
 use crate::runtime::executor::{self, Executors, Plan, Queue};
-use crate::runtime::listener::{Connection, Listener};
+use crate::runtime::listener::{BindError, Connection, Listener};
 use crate::runtime::local::{Answer, Local, Request};
 use crate::runtime::mesh::{Mesh, mesh};
 use crate::runtime::shutdown::Shutdown;
@@ -44,8 +45,9 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
     let environment = Environment::look().map_err(|error| Failure::Environment(error.to_string()))?;
     let placement = place(&config, &environment)?;
     let host = config.bind.to_string();
+    let patience = Instant::now() + Duration::from_millis(limits::PORT_WAIT_MS);
     let listen = |port, key: &str| {
-        Listener::bind(&host, port)
+        bind(&host, port, patience)
             .map_err(|error| Failure::Usage(format!("{key} {port}: {error}; choose a port that is free")))
     };
     let clients = listen(config.port, "port")?;
@@ -83,6 +85,19 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
     executors.join();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Binds a port; one that is in use is tried again until `patience` ends, so that a node which was killed can be started anew at
+/// once.
+fn bind(host: &str, port: u16, patience: Instant) -> Result<Listener, BindError> {
+    loop {
+        match Listener::bind(host, port) {
+            Err(error) if error.cause.kind() == ErrorKind::AddrInUse && Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(limits::TICK_MS));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn place(config: &Config, environment: &Environment) -> Result<Placement, Failure> {

@@ -48,7 +48,6 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_port_that_is_taken_exits_2() {
     let port = free_ports(3);
     for taken in [port, port + 2] {
@@ -62,7 +61,6 @@ fn a_port_that_is_taken_exits_2() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_second_kevy_on_the_same_ports_exits_2() {
     let first = Kevy::primary(1);
     let (port, free) = (first.port.to_string(), free_ports(2));
@@ -76,7 +74,6 @@ fn a_second_kevy_on_the_same_ports_exits_2() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn replicaof_to_itself_is_an_error() {
     let node = Kevy::primary(2);
     node.ask::<()>(&["SET", "key", "value"]).expect("SET");
@@ -87,7 +84,6 @@ fn replicaof_to_itself_is_an_error() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn bad_bytes_from_a_client_end_that_connection_alone() {
     let node = Kevy::primary(2);
     let mut other = node.connect();
@@ -110,7 +106,6 @@ fn bad_bytes_from_a_client_end_that_connection_alone() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn bad_bytes_on_a_replication_port_end_that_link_alone() {
     let primary = Kevy::primary(1);
     let replica = Kevy::replica(1, primary.port_base);
@@ -123,7 +118,6 @@ fn bad_bytes_on_a_replication_port_end_that_link_alone() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_replica_refuses_to_be_followed() {
     let primary = Kevy::primary(1);
     let replica = Kevy::replica(1, primary.port_base);

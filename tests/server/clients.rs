@@ -7,7 +7,6 @@ use crate::kevy::Kevy;
 use crate::load::Benchmark;
 
 #[test]
-#[ignore = "needs serve"]
 fn connections_and_keys_are_spread_over_the_shards() {
     if !Benchmark::is_there() {
         return;
@@ -33,7 +32,6 @@ fn connections_and_keys_are_spread_over_the_shards() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_pipeline_keeps_its_order_over_the_shards() {
     let node = Kevy::primary(4);
     let mut pipe = redis::pipe();
@@ -46,7 +44,6 @@ fn a_pipeline_keeps_its_order_over_the_shards() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_replica_refuses_writes_and_serves_reads() {
     let primary = Kevy::primary(1);
     let replica = Kevy::replica(2, primary.port_base);

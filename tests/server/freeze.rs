@@ -7,7 +7,6 @@ use crate::kevy::Kevy;
 use crate::load::Benchmark;
 
 #[test]
-#[ignore = "needs serve"]
 fn wait_counts_only_what_is_applied() {
     let primary = Kevy::primary(2);
     let replica = Kevy::replica(2, primary.port_base);
@@ -29,7 +28,6 @@ fn wait_counts_only_what_is_applied() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_frozen_replica_catches_up() {
     if !Benchmark::is_there() {
         return;

@@ -6,7 +6,6 @@ use crate::load::Benchmark;
 use crate::wait_until;
 
 #[test]
-#[ignore = "needs serve"]
 fn twenty_kills_of_the_replica_end_equal() {
     if !Benchmark::is_there() {
         return;
@@ -31,7 +30,6 @@ fn twenty_kills_of_the_replica_end_equal() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_primary_that_comes_back_empty_does_not_erase_its_replica() {
     let mut primary = Kevy::primary(2);
     let replica = Kevy::replica(2, primary.port_base);
@@ -54,7 +52,6 @@ fn a_primary_that_comes_back_empty_does_not_erase_its_replica() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_replica_that_accepts_an_empty_primary_follows_it() {
     let mut primary = Kevy::primary(2);
     let replica = Kevy::replica_with(2, primary.port_base, &["--accept-empty-primary"]);
@@ -69,7 +66,6 @@ fn a_replica_that_accepts_an_empty_primary_follows_it() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_node_that_is_asked_to_end_ends_well() {
     let mut primary = Kevy::primary(2);
     let mut replica = Kevy::replica(1, primary.port_base);

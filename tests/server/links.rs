@@ -7,7 +7,6 @@ use crate::relay::Relay;
 use crate::wait_until;
 
 #[test]
-#[ignore = "needs serve"]
 fn a_cut_link_resumes_without_a_sync() {
     if !Benchmark::is_there() {
         return;
@@ -39,7 +38,6 @@ fn a_cut_link_resumes_without_a_sync() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_link_cut_for_longer_than_the_window_syncs() {
     if !Benchmark::is_there() {
         return;
@@ -60,7 +58,6 @@ fn a_link_cut_for_longer_than_the_window_syncs() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_link_that_stalls_is_given_up_and_dialled_again() {
     let primary = Kevy::start(1, &["--link-timeout-ms", "500", "--heartbeat-ms", "100"]);
     let relay = Relay::start(primary.port_base, 1);
@@ -77,7 +74,6 @@ fn a_link_that_stalls_is_given_up_and_dialled_again() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn an_upstream_that_is_not_there_is_tried_again_and_named() {
     let port_base = free_ports(1);
     let replica = Kevy::replica(1, port_base);
@@ -92,7 +88,6 @@ fn an_upstream_that_is_not_there_is_tried_again_and_named() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_name_that_does_not_resolve_is_named() {
     let replica = Kevy::start(1, &["--role", "replica", "--upstream", "no-such-host.invalid:16004"]);
     wait_until("INFO says why", || {
@@ -102,7 +97,6 @@ fn a_name_that_does_not_resolve_is_named() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn replicaof_follows_and_lets_go() {
     let primary = Kevy::primary(2);
     let other = Kevy::primary(3);

@@ -6,37 +6,31 @@ use crate::load::Benchmark;
 use crate::wait_until;
 
 #[test]
-#[ignore = "needs serve"]
 fn one_to_one() {
     mirrors(1, 1);
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn two_to_two() {
     mirrors(2, 2);
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn one_to_three() {
     mirrors(1, 3);
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn three_to_two() {
     mirrors(3, 2);
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn four_to_one() {
     mirrors(4, 1);
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn every_type_is_mirrored() {
     if !Benchmark::is_there() {
         return;
@@ -48,7 +42,6 @@ fn every_type_is_mirrored() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn flushall_and_expiry_are_mirrored() {
     let primary = Kevy::primary(2);
     let replica = Kevy::replica(1, primary.port_base);
@@ -65,7 +58,6 @@ fn flushall_and_expiry_are_mirrored() {
 }
 
 #[test]
-#[ignore = "needs serve"]
 fn a_frame_of_any_size_crosses() {
     let primary = Kevy::primary(1);
     let replica = Kevy::replica(2, primary.port_base);
