@@ -200,7 +200,9 @@ impl Shard {
                 Ok(Some(bytes)) if plant == Plant::DumpOneLate => late_by_one(&mut connection.unsent, &bytes),
                 Ok(Some(bytes)) => {
                     connection.unsent.extend_from_slice(&bytes);
-                    if bytes.starts_with(b"+PIECE ") && pieces.strikes() {
+                    // The last piece of a slot may be empty.
+                    let has_payload = bytes.iter().position(|&byte| byte == b'\n') < Some(bytes.len() - 1);
+                    if bytes.starts_with(b"+PIECE ") && has_payload && pieces.strikes() {
                         events.count(Event::Damaged);
                         *connection.unsent.last_mut().expect("a piece has a payload") ^= 1;
                     }
