@@ -67,11 +67,6 @@ impl History {
         }
     }
 
-    /// The slots that ever held a key.
-    pub fn slots(&self) -> impl Iterator<Item = HashSlot> + '_ {
-        self.digests.keys().copied()
-    }
-
     /// Where the group ends that `next` lies inside of.
     pub fn group_around(&self, next: Offset) -> Option<Offset> {
         let after = self.inside_groups.partition_point(|(begin, _)| *begin < next);

@@ -1,7 +1,7 @@
 //! What clients write: few keys of few slots, so that everything meets everything.
 
 use fastrand::Rng;
-use kevy_replicate::id::{ShardCount, ShardId};
+use kevy_replicate::id::{HashSlot, ShardCount, ShardId};
 use kevy_replicate::store::hash;
 
 pub type Args = Vec<Vec<u8>>;
@@ -31,6 +31,11 @@ impl Workload {
             }
         }
         Workload { tags: of_shard, keys, flush_every, counter: 0 }
+    }
+
+    /// The slots of a shard that ever hold a key.
+    pub fn slots(&self, shard: ShardId) -> impl Iterator<Item = HashSlot> + '_ {
+        self.tags[shard.index()].iter().map(|tag| hash::slot_of(tag.as_bytes()))
     }
 
     fn key(&self, shard: ShardId, kind: &str, rng: &mut Rng) -> String {

@@ -435,7 +435,7 @@ impl World {
             let history = &self.archive[&generation][stream];
             assert!(applied <= history.head(), "replica {replica} stream {stream}: beyond what was recorded");
             let slots = node.range(stream, owner);
-            for slot in history.slots().filter(|slot| slots.contains(*slot)) {
+            for slot in self.workload.slots(ShardId::new(stream as u16)).filter(|slot| slots.contains(*slot)) {
                 if let Some(acked) = acked {
                     assert!(
                         !history.concerns(slot, applied, acked),
