@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
-use super::Failure;
 use super::config::{Config, KEYS, Machine};
+use super::{Failure, demo};
 
 /// A Redis-protocol server whose replication runs shard by shard.
 #[derive(Parser)]
@@ -23,6 +23,18 @@ struct Cli {
 enum Subcommands {
     /// Run a node: what kevy does when nothing else is said
     Serve(Serve),
+    /// Show a primary and a replica under load: a cut link, a freeze, a kill, and the proof that both are equal
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Demo {
+    /// Alter one value on the replica, to see that it is found: ends with 1
+    #[arg(long)]
+    spoil: bool,
+    /// Write the numbers to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -49,6 +61,8 @@ pub(super) enum Action {
         /// What to log, as `tracing-subscriber` reads it.
         log: String,
     },
+    /// Show what replication does.
+    Demo(demo::Options),
     /// Print this text: help, or the version.
     Print(String),
 }
@@ -65,6 +79,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>, machine: &Machine)
     let serve = match cli.action {
         None => cli.serve,
         Some(Subcommands::Serve(serve)) => serve,
+        Some(Subcommands::Demo(Demo { spoil, json })) => return Ok(Action::Demo(demo::Options { spoil, json })),
     };
     let file = match &serve.config {
         Some(path) => Some((path.display().to_string(), read(path)?)),
@@ -137,6 +152,7 @@ mod tests {
     fn config(args: &[&str]) -> Config {
         match run(args) {
             Ok(Action::Serve { config, .. }) => *config,
+            Ok(Action::Demo(_)) => panic!("a demonstration"),
             Ok(Action::Print(text)) => panic!("printed {text}"),
             Err(failure) => panic!("{failure}"),
         }

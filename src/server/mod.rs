@@ -9,6 +9,7 @@ mod across;
 mod admin;
 mod cli;
 mod connection;
+mod demo;
 mod node;
 mod serve;
 mod session;
@@ -54,7 +55,7 @@ impl Failure {
 /// All of `kevy`: reads the command line, does what it says, and says how that went.
 pub fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("kevy: {failure}");
             failure.exit_code()
@@ -62,17 +63,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), Failure> {
+fn run() -> Result<ExitCode, Failure> {
     // Counted once, before there is any thread: one that a pinned shard starts would inherit its single CPU.
     match cli::parse(std::env::args_os(), &machine())? {
         Action::Print(text) => {
             print!("{text}");
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Action::Serve { config, log } => {
             start_log(&log)?;
-            serve::run(*config)
+            serve::run(*config).map(|()| ExitCode::SUCCESS)
         }
+        Action::Demo(options) => demo::run(&options),
     }
 }
 
