@@ -417,6 +417,7 @@ fn recorded(source: &Source) -> Recorded {
         backlog_budget: backlog.budget() as u64,
         sync_partial_ok: counters.sync_partial_ok,
         sync_partial_err: counters.sync_partial_err,
+        slots_dumped: source.slots_dumped(),
         sync_full: sync_full.map(|(reason, count)| (reason.name(), count)).collect(),
         links,
     }

@@ -94,6 +94,8 @@ pub struct Recorded {
     pub sync_partial_ok: u64,
     /// Links whose claim could not be met, and that were synced or refused.
     pub sync_partial_err: u64,
+    /// Hash slots dumped for replicas, each counted once for all that took it.
+    pub slots_dumped: u64,
     /// Syncs, by the name of their reason.
     pub sync_full: BTreeMap<&'static str, u64>,
     /// The replicas that are connected to this stream.
@@ -302,6 +304,7 @@ impl Snapshot {
         for (reason, count) in reasons {
             line(out, format_args!("sync_full_reason_{reason}:{count}"));
         }
+        line(out, format_args!("slots_dumped:{}", streams.iter().map(|s| s.slots_dumped).sum::<u64>()));
     }
 
     fn replication(&self, out: &mut String) {
@@ -528,6 +531,7 @@ mod tests {
             backlog_budget: 1 << 20,
             sync_partial_ok: 2,
             sync_partial_err: 1,
+            slots_dumped: 16_384,
             sync_full: BTreeMap::from([("empty", 1), ("too_old", 1)]),
             links,
         };
@@ -707,6 +711,7 @@ executor_stalls:1
 sync_full:0
 sync_partial_ok:0
 sync_partial_err:0
+slots_dumped:0
 
 # Replication
 role:master
