@@ -536,6 +536,20 @@ mod tests {
     }
 
     #[test]
+    fn a_group_has_these_bytes() {
+        let mut backlog = Backlog::new(Offset::new(7), 1 << 20);
+        backlog.record(&Effects::Group(vec![Command::new(&["DEL", "a"]), Command::new(&["DEL", "b"])]), none());
+        backlog.record(&Effects::Group(vec![Command::new(&["DEL", "c"])]), none());
+        backlog.close_run();
+        let mut cursor = backlog.seek(Offset::new(7)).unwrap();
+        let expected = b"+GROUP 2\r\n\
+            *2\r\n:7\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n\
+            *2\r\n:8\r\n*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n\
+            *2\r\n:9\r\n*2\r\n$3\r\nDEL\r\n$1\r\nc\r\n";
+        assert_eq!(&backlog.read(&mut cursor, Offset::MAX, 1 << 20).unwrap()[..], expected);
+    }
+
+    #[test]
     fn peers_without_groups_get_the_same_frames() {
         let mut backlog = Backlog::new(Offset::ZERO, 1 << 20);
         backlog.record(&set("a", "+GROUP"), none());
