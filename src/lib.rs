@@ -28,3 +28,10 @@ pub mod snapshot;
 pub mod source;
 pub mod store;
 pub mod wire;
+
+/// The pages whose programs are run as tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../docs/embedding.md")]
+    mod embedding {}
+}

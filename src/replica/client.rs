@@ -1,46 +1,71 @@
 //! A replica for people without a runtime: blocking, over a socket of the standard library.
 //!
-//! ```no_run
+//! ```
+//! # mod primary {
+//! #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/primary.rs"));
+//! #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/demonstration.rs"));
+//! # }
 //! use kevy_replicate::replica::ReplicaClient;
 //! use kevy_replicate::store::{KeyspaceStore, dispatch};
 //!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let primary = primary::Demonstration::start(1)?;
+//! # use primary::elsewhere::ReplicaClient;
 //! let mut client = ReplicaClient::connect("127.0.0.1:16004", "replica-a", 0)?; // one upstream shard; 0 = from nothing
 //! let mut store = KeyspaceStore::new();
 //! for frame in &mut client {
 //!     let frame = frame?;
 //!     dispatch(&mut store, &frame.argv)?;
+//! #   if frame.offset.next() == primary.shards[0].head() { break; }
 //! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # let digest = kevy_replicate::store::command::key::digest(&store, kevy_replicate::id::SlotRange::ALL);
+//! # assert_eq!((store.len(), digest.0), (100, primary.digest()));
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! Three ways to read, from the plainest to the whole: the iterator gives frames, and ends in an error where a sync would be
-//! needed; [`next_event`](ReplicaClient::next_event) also gives dump items, on a client made by
-//! [`follow`](ReplicaClient::follow); [`run`](ReplicaClient::run) does everything with a [`Keyspace`].
+//! Three ways to read, from the plainest to the whole:
+//!
+//! ```text
+//! connect ─▶ for frame in &mut client   frames; an error that says so where a sync would be needed
+//! follow  ─▶ next_event                 frames, groups and dump items, for a store of one's own making
+//!         └▶ run(&mut keyspace)         everything: sync, frames, repairs, acknowledgements
+//! ```
+//!
+//! All three end when the link does; [`redial`](ReplicaClient::redial) goes on where they were. `docs/embedding.md` has each of
+//! them as a program.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use super::{Applier, Dial, Dialled, Event, Session, SessionConfig, SessionError};
-use crate::handshake::{IdError, ReplicaId, Welcome};
+use crate::handshake::{IdError, RefuseReason, ReplicaId, SyncReason, Welcome};
 use crate::id::{Generation, Moment, Offset, ShardId};
 use crate::limits;
-use crate::snapshot::Keyspace;
+use crate::snapshot::{self, Keyspace};
 use crate::wire::{Frames, Item};
 
 /// One upstream shard's stream, over a blocking connection.
 #[derive(Debug)]
 pub struct ReplicaClient {
+    /// As it was given: a name is looked up anew at each dial.
+    address: String,
     socket: TcpStream,
     session: Session,
     welcome: Welcome,
     /// Where [`Moment`]s are counted from.
     began: Instant,
     /// Frames that were decoded together and not given out yet.
-    ahead: std::collections::VecDeque<Frame>,
+    ahead: VecDeque<Frame>,
     /// Applied state of [`run`](ReplicaClient::run).
     applier: Option<Applier>,
+    /// Whether there is anything to lose to a primary that came back empty.
+    holds_data: bool,
+    /// The iterator has given its error.
     ended: bool,
 }
 
@@ -93,6 +118,14 @@ pub enum ClientError {
     Session(#[from] SessionError),
 }
 
+impl ClientError {
+    /// Whether the primary no longer has the frames that are wanted: only a client that takes a sync gets any further.
+    pub fn needs_sync(&self) -> bool {
+        matches!(self, ClientError::Session(SessionError::Refused(refusal))
+            if refusal.name == RefuseReason::NeedsSync(SyncReason::TooOld).name())
+    }
+}
+
 impl ReplicaClient {
     /// Connects to the replication port of one upstream shard and asks for its frames from `from` on. With 0 it asks for all of
     /// them, from nothing.
@@ -103,12 +136,13 @@ impl ReplicaClient {
         ReplicaClient::open(address, id, None, Offset::new(from), false)
     }
 
-    /// Connects to every shard of the primary whose replication ports begin at `base`, each as [`connect`](Self::connect) does.
+    /// Connects to every shard of a primary, whose first replication port is at `base`, and asks each for all its frames, from
+    /// nothing. One client for each shard, in their order.
     ///
     /// # Errors
-    /// As `connect`; the first one that fails ends it.
-    pub fn connect_all(host: &str, base: u16, id: &str, from: u64) -> Result<Vec<ReplicaClient>, ClientError> {
-        ReplicaClient::open_all(host, base, id, Offset::new(from), false)
+    /// As [`connect`](Self::connect); the first one that fails ends it.
+    pub fn connect_all(base: &str, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
+        ReplicaClient::open_all(base, id, false)
     }
 
     /// Connects to one upstream shard as a replica that takes a sync; to be read with [`next_event`](Self::next_event) or
@@ -120,12 +154,12 @@ impl ReplicaClient {
         ReplicaClient::open(address, id, None, Offset::ZERO, true)
     }
 
-    /// As [`follow`](Self::follow), for every shard of the primary whose replication ports begin at `base`.
+    /// As [`follow`](Self::follow), for every shard of a primary whose first replication port is at `base`.
     ///
     /// # Errors
     /// As `follow`; the first one that fails ends it.
-    pub fn follow_all(host: &str, base: u16, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
-        ReplicaClient::open_all(host, base, id, Offset::ZERO, true)
+    pub fn follow_all(base: &str, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
+        ReplicaClient::open_all(base, id, true)
     }
 
     /// What the primary said at the handshake.
@@ -146,7 +180,7 @@ impl ReplicaClient {
     /// Waits for the next thing that the stream says, and acknowledges what was given out before.
     ///
     /// # Errors
-    /// If the stream ends. Connect again from [`expected_offset`](Self::expected_offset).
+    /// If the stream ends. [`redial`](Self::redial) goes on from [`expected_offset`](Self::expected_offset).
     pub fn next_event(&mut self) -> Result<ClientEvent, ClientError> {
         if let Some(frame) = self.ahead.pop_front() {
             return Ok(ClientEvent::Frame(frame));
@@ -180,21 +214,46 @@ impl ReplicaClient {
     ///
     /// # Errors
     /// Why the link ended. Call [`redial`](Self::redial), then `run` again with the same keyspace: it goes on where it was.
-    pub fn run<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<std::convert::Infallible, ClientError> {
+    pub fn run<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<Infallible, ClientError> {
         loop {
             self.step(keyspace)?;
         }
     }
 
-    /// Follows the stream with `keyspace` until everything that came is applied, waiting for at least one byte.
+    /// Waits for the next thing that the stream says and applies it, with whatever came along: one turn of
+    /// [`run`](Self::run).
     ///
     /// # Errors
-    /// As [`run`](Self::run).
+    /// As `run`.
     pub fn step<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<(), ClientError> {
+        let result = self.try_step(keyspace);
+        if result.is_err() {
+            let range = self.session.range();
+            self.holds_data = range.iter().any(|slot| keyspace.slot_len(snapshot::Copy::Live, slot) > 0);
+            if let Some(applier) = &mut self.applier {
+                applier.link_cut(keyspace);
+            }
+        }
+        result
+    }
+
+    fn try_step<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<(), ClientError> {
+        while !self.apply(keyspace)? {
+            self.send()?;
+            self.receive()?;
+        }
+        while keyspace.reclaim() {}
+        self.send()
+    }
+
+    /// Applies what has been received. `false` if that was nothing.
+    fn apply<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<bool, ClientError> {
         let range = self.session.range();
         let applier = self.applier.get_or_insert_with(|| Applier::new(range));
-        let mut whole = false;
+        let mut some = false;
         while let Some(event) = self.session.poll_event()? {
+            some = true;
+            let mut whole = false;
             match event {
                 // What comes in one call is applied in one call: a group is never seen in half.
                 Event::Frames(frames) | Event::Group(frames) => applier.frames(keyspace, frames),
@@ -210,11 +269,8 @@ impl ReplicaClient {
             if whole && applier.missing() == 0 {
                 self.session.synced();
             }
-            whole = false;
         }
-        while keyspace.reclaim() {}
-        self.send()?;
-        self.receive()
+        Ok(some)
     }
 
     /// Whether every slot of the stream is whole in the keyspace that [`run`](Self::run) follows with.
@@ -222,20 +278,23 @@ impl ReplicaClient {
         self.applier.as_ref().is_some_and(|applier| applier.missing() == 0)
     }
 
-    /// Dials again after an error, claiming what there is.
+    /// Whether a primary that lost its data may replace what is here by nothing, from the next dial on. It may not at first.
+    pub fn set_accept_empty_primary(&mut self, accept: bool) {
+        self.session.set_accept_empty_primary(accept);
+    }
+
+    /// Dials again after an error, claiming what there is: the stream goes on at [`expected_offset`](Self::expected_offset), if
+    /// the primary still has it.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect).
-    pub fn redial<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<(), ClientError> {
-        if let Some(applier) = &mut self.applier {
-            applier.link_cut(keyspace);
-        }
-        let address = self.socket.peer_addr().map_err(|source| io_error("the primary", source))?;
-        self.socket = dial(&address.to_string())?;
+    /// As [`connect`](Self::connect). Where it [needs a sync](ClientError::needs_sync) that this client cannot take, there is no
+    /// way on but a new one, from nothing.
+    pub fn redial(&mut self) -> Result<(), ClientError> {
+        self.socket = dial(&self.address)?;
+        self.session.dial(Dial { dialled: Dialled::Again, holds_data: self.holds_data }, self.now());
+        self.welcome = exchange(&self.socket, &self.address, &mut self.session, self.began)?;
         self.ended = false;
-        let holds_data = self.applier.as_ref().is_some_and(|applier| !applier.done().is_empty());
-        self.session.dial(Dial { dialled: Dialled::Again, holds_data }, self.now());
-        self.greet()
+        Ok(())
     }
 
     fn open(
@@ -260,24 +319,33 @@ impl ReplicaClient {
         session.dial(Dial { dialled: Dialled::NewAddress, holds_data: false }, Moment::ZERO);
         let socket = dial(address)?;
         let began = Instant::now();
-        let welcome = exchange(&socket, &mut session, began)?;
-        Ok(ReplicaClient { socket, session, welcome, began, ahead: Default::default(), applier: None, ended: false })
+        let welcome = exchange(&socket, address, &mut session, began)?;
+        Ok(ReplicaClient {
+            address: address.to_owned(),
+            socket,
+            session,
+            welcome,
+            began,
+            ahead: VecDeque::new(),
+            applier: None,
+            holds_data: false,
+            ended: false,
+        })
     }
 
-    fn open_all(host: &str, base: u16, id: &str, from: Offset, items: bool) -> Result<Vec<ReplicaClient>, ClientError> {
-        let first = ReplicaClient::open(&format!("{host}:{base}"), id, Some(ShardId::new(0)), from, items)?;
+    fn open_all(base: &str, id: &str, items: bool) -> Result<Vec<ReplicaClient>, ClientError> {
+        let first = ReplicaClient::open(base, id, Some(ShardId::new(0)), Offset::ZERO, items)?;
         let shards = first.welcome.shards;
+        let no_ports =
+            || io_error(base, io::Error::new(io::ErrorKind::InvalidInput, "not host:port, or no room for all ports"));
+        let (host, port) = base.rsplit_once(':').ok_or_else(no_ports)?;
+        let port: u16 = port.parse().map_err(|_| no_ports())?;
         let mut clients = vec![first];
         for shard in shards.shards().skip(1) {
-            let address = format!("{host}:{}", u32::from(base) + u32::from(shard.get()));
-            clients.push(ReplicaClient::open(&address, id, Some(shard), from, items)?);
+            let port = port.checked_add(shard.get()).ok_or_else(no_ports)?;
+            clients.push(ReplicaClient::open(&format!("{host}:{port}"), id, Some(shard), Offset::ZERO, items)?);
         }
         Ok(clients)
-    }
-
-    fn greet(&mut self) -> Result<(), ClientError> {
-        self.welcome = exchange(&self.socket, &mut self.session, self.began)?;
-        Ok(())
     }
 
     fn now(&self) -> Moment {
@@ -286,16 +354,17 @@ impl ReplicaClient {
 
     fn send(&mut self) -> Result<(), ClientError> {
         let now = self.now();
-        send(&self.socket, &mut self.session, now)
+        send(&self.socket, &self.address, &mut self.session, now)
     }
 
     fn receive(&mut self) -> Result<(), ClientError> {
-        receive(&self.socket, &mut self.session, self.began)
+        receive(&self.socket, &self.address, &mut self.session, self.began)
     }
 }
 
-/// The frames, one by one; those of a group like any other. The first error ends it.
-impl Iterator for &mut ReplicaClient {
+/// The frames, one by one; those of a group like any other. Waits for each. The first error ends it, until
+/// [`redial`](ReplicaClient::redial) was called.
+impl Iterator for ReplicaClient {
     type Item = Result<Frame, ClientError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -336,24 +405,24 @@ fn dial(address: &str) -> Result<TcpStream, ClientError> {
 }
 
 /// The handshake of a session that has just dialled.
-fn exchange(socket: &TcpStream, session: &mut Session, began: Instant) -> Result<Welcome, ClientError> {
-    send(socket, session, now(began))?;
+fn exchange(socket: &TcpStream, address: &str, session: &mut Session, began: Instant) -> Result<Welcome, ClientError> {
+    send(socket, address, session, now(began))?;
     loop {
         if let Some(Event::Welcomed(welcome)) = session.poll_event()? {
             return Ok(*welcome);
         }
-        receive(socket, session, began)?;
+        receive(socket, address, session, began)?;
     }
 }
 
-fn send(mut socket: &TcpStream, session: &mut Session, now: Moment) -> Result<(), ClientError> {
+fn send(mut socket: &TcpStream, address: &str, session: &mut Session, now: Moment) -> Result<(), ClientError> {
     let bytes = session.poll_transmit(now);
-    socket.write_all(&bytes).map_err(|source| io_error("the primary", source))
+    socket.write_all(&bytes).map_err(|source| io_error(address, source))
 }
 
 /// Waits for bytes, for as long as the session's deadline allows.
-fn receive(mut socket: &TcpStream, session: &mut Session, began: Instant) -> Result<(), ClientError> {
-    let io_error = |source| io_error("the primary", source);
+fn receive(mut socket: &TcpStream, address: &str, session: &mut Session, began: Instant) -> Result<(), ClientError> {
+    let io_error = |source| io_error(address, source);
     loop {
         let wait = session.poll_timeout().map(|at| {
             let micros = at.micros().saturating_sub(now(began).micros());
@@ -369,7 +438,7 @@ fn receive(mut socket: &TcpStream, session: &mut Session, began: Instant) -> Res
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 session.handle_timeout(now(began))?;
-                send(socket, session, now(began))?;
+                send(socket, address, session, now(began))?;
             }
             Err(error) => return Err(io_error(error)),
         }
