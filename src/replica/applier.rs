@@ -23,6 +23,8 @@ pub struct Applier {
     range: SlotRange,
     /// Those that are whole.
     done: SlotSet,
+    /// Whether a sync has begun: what was here before it is being replaced.
+    begun: bool,
     /// The one between its begin and its end.
     loading: Option<HashSlot>,
     /// Slots to ask for, not yet fetched by [`take_asks`](Self::take_asks).
@@ -64,6 +66,7 @@ impl Applier {
         Applier {
             range,
             done: SlotSet::empty(),
+            begun: false,
             loading: None,
             asks: Vec::new(),
             counters: Counters::default(),
@@ -79,6 +82,11 @@ impl Applier {
     /// The slots that are whole.
     pub fn done(&self) -> &SlotSet {
         &self.done
+    }
+
+    /// Whether a sync has begun: what was here before it is being replaced.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// How many of its slots are not whole.
@@ -136,6 +144,7 @@ impl Applier {
             Item::Sync { .. } => {
                 self.link_cut(keyspace);
                 self.done.clear();
+                self.begun = true;
             }
             Item::Slots { first, count, payload, .. } => self.slots(keyspace, first, count, payload),
             Item::SlotBegin { slot, .. } if self.range.contains(slot) => {

@@ -409,6 +409,16 @@ impl Session {
         self.next
     }
 
+    /// When the upstream was last heard, or dialled.
+    pub fn heard(&self) -> Moment {
+        self.heard
+    }
+
+    /// Bytes that were received and not taken.
+    pub fn buffered(&self) -> usize {
+        self.decoder.buffered()
+    }
+
     /// Everything below is applied, as far as it was said.
     pub fn applied_next(&self) -> Offset {
         self.ack.applied

@@ -19,13 +19,14 @@ use super::local::Local;
 use super::signal::Signal;
 use super::stream::{ConnectError, Moved, Stream};
 use super::turn::Turn;
-use crate::handshake::Welcome;
+use crate::handshake::{Verdict, Welcome};
 use crate::id::{Moment, ShardCount, ShardId};
 use crate::limits;
 use crate::replica::{Dial, Dialled, Event, Session, SessionError};
 use crate::shard::{Batch, Done, Offered, Router};
 use crate::snapshot::Keyspace;
 use crate::store::hash::locate;
+use crate::wire::Item;
 
 /// The puller's end of a lane to an owner.
 pub type ToOwner = Caller<Batch, Done>;
@@ -66,6 +67,8 @@ pub struct Standing {
     pub next: u64,
     /// Everything below is applied.
     pub applied: u64,
+    /// Bytes received and not applied.
+    pub lag_bytes: u64,
     /// The history that is followed.
     pub generation: Option<crate::id::Generation>,
     /// When the upstream was last heard.
@@ -275,8 +278,14 @@ impl Puller {
             let Some(event) = self.session.poll_event()? else { return Ok(true) };
             if let Event::Welcomed(welcome) = event {
                 welcomed(&self.standing, upstream, &welcome)?;
-                self.dialled = Dialled::Again;
+                if welcome.verdict == Verdict::Stream {
+                    self.dialled = Dialled::Again;
+                }
                 continue;
+            }
+            // A link that ends before its sync begins has used up no consent: nothing was replaced.
+            if let Event::Item(Item::Sync { .. }) = event {
+                self.dialled = Dialled::Again;
             }
             match &mut self.router {
                 Some(router) => router.take(event, locate),
@@ -351,7 +360,8 @@ impl Puller {
         standing.next = self.session.next().get();
         standing.applied = self.session.applied_next().get();
         standing.generation = self.session.generation();
-        standing.heard = now();
+        standing.lag_bytes = (self.session.buffered() + self.router.as_ref().map_or(0, Router::bytes)) as u64;
+        standing.heard = self.session.heard();
     }
 
     /// The link is gone: loading slots are begun anew; what is in the rings goes on.

@@ -8,15 +8,14 @@ use super::info::{self, Following, Link, Pulled, Recorded, Snapshot, Standing};
 use super::names;
 use super::node::Node;
 use super::session::ClientSession;
-use super::upstream::{self, Address};
+use super::upstream::{self, Address, Wish};
 use super::wait;
 use crate::handshake::SyncReason;
-use crate::id::{Digest, HASH_SLOTS, HashSlot, Offset, ShardId};
-use crate::replica::Dialled;
+use crate::id::{Digest, HASH_SLOTS, HashSlot, Moment, Offset, ShardId};
 use crate::resp::{Protocol, Reply};
 use crate::runtime::clock::now;
-use crate::runtime::executor::Queue;
 use crate::runtime::local::Local;
+use crate::runtime::ring::ring;
 use crate::shard::Role;
 use crate::slot;
 use crate::snapshot::{Copy, Keyspace};
@@ -222,55 +221,38 @@ async fn debug(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol, out: &mut 
 
 /// `REPLICAOF host port` and `REPLICAOF NO ONE`.
 async fn replica_of(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
-    let zero = ShardId::new(0);
-    if argv.arg(1).eq_ignore_ascii_case(b"no") && argv.arg(2).eq_ignore_ascii_case(b"one") {
-        let (done, mut finished) = crate::runtime::ring::ring::<()>(1);
-        local
-            .call(zero, move |local| {
-                let (local_there, node) = (Rc::clone(local), Node::here());
-                let task = async move {
-                    upstream::follow_nobody(&local_there, &node).await;
-                    drop(done);
-                };
-                local.spawn(Queue::Replication, task).detach();
-            })
-            .await;
-        // The ring closes when it is done.
-        let _ = finished.ready().await;
-        return Reply::new(out, protocol).ok();
-    }
-    let host = String::from_utf8_lossy(argv.arg(1)).into_owned();
-    let Some(port) = number::integer(argv.arg(2)).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)
-    else {
-        return Reply::new(out, protocol).error("ERR Invalid master port");
-    };
-    if node.shared.config.role == super::config::Role::Standalone {
-        return Reply::new(out, protocol)
-            .error("ERR a standalone node has no replication ports; start it with role = primary or replica");
-    }
-    let at = HostPort { host, port };
-    // One that does not answer now is dialled until it does; one that answers and cannot be followed is an error.
-    match upstream::replication_base(local, node, &at).await {
-        Err(error) if error == upstream::SELF || error.contains("repl_port_base") => {
-            return Reply::new(out, protocol).error(format_args!("ERR {error}"));
+    let (done, mut finished) = ring::<()>(1);
+    let wish = if argv.arg(1).eq_ignore_ascii_case(b"no") && argv.arg(2).eq_ignore_ascii_case(b"one") {
+        Wish::Nobody(done)
+    } else {
+        let host = String::from_utf8_lossy(argv.arg(1)).into_owned();
+        let port = number::integer(argv.arg(2)).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+        let Some(port) = port else { return Reply::new(out, protocol).error("ERR Invalid master port") };
+        if node.shared.config.role == super::config::Role::Standalone {
+            return Reply::new(out, protocol)
+                .error("ERR a standalone node has no replication ports; start it with role = primary or replica");
         }
-        Ok(_) | Err(_) => {}
-    }
-    local
-        .call(zero, move |local| {
-            let node = Node::here();
-            let address = Address::Client(at);
-            let before = node.upstream.borrow().as_ref().map(|upstream| upstream.client.borrow().clone());
-            let Address::Client(at) = &address else { return };
-            // The same command again, as failover tools send it, is no consent to anything new.
-            let same = before.flatten().as_ref() == Some(at);
-            if same {
-                return;
+        let at = HostPort { host, port };
+        // One that does not answer now is dialled until it does; one that answers and cannot be followed is an error.
+        match upstream::replication_base(local, node, &at).await {
+            Err(error) if error == upstream::SELF || error.contains("repl_port_base") => {
+                return Reply::new(out, protocol).error(format_args!("ERR {error}"));
             }
-            let follow = upstream::follow(Rc::clone(local), node, address, Dialled::NewAddress);
-            local.spawn(Queue::Replication, follow).detach();
+            Ok(_) | Err(_) => Wish::Follow(Address::Client(at), done),
+        }
+    };
+    local
+        .call(ShardId::new(0), move |_| {
+            let node = Node::here();
+            match &wish {
+                // The same command again, as failover tools send it, is no consent to anything new.
+                Wish::Follow(Address::Client(at), _) if upstream::wanted(&node).as_ref() == Some(at) => {}
+                _ => upstream::wish(&node, wish),
+            }
         })
         .await;
+    // The ring closes when it is done.
+    let _ = finished.ready().await;
     Reply::new(out, protocol).ok();
 }
 
@@ -289,14 +271,11 @@ enum PartStanding {
 /// The node at this moment, each shard for itself.
 pub(super) async fn snapshot(local: &Rc<Local>, node: &Rc<Node>) -> Snapshot {
     let shared = &node.shared;
+    let before = facts(local).await;
     let parts = local.call_all(part).await;
-    let upstream = local
-        .call(ShardId::new(0), |_| {
-            let node = Node::here();
-            let upstream = node.upstream.borrow();
-            upstream.as_ref().map(|u| (u.client.borrow().clone(), u.error.borrow().clone(), u.since))
-        })
-        .await;
+    // Where what is followed changed meanwhile, or has no streams yet, those that were seen are of something else.
+    let upstream =
+        facts(local).await.map(|now| UpstreamFacts { streams: now.streams && before == Some(now.clone()), ..now });
     let (user, system) = cpu_micros();
     let mut shards = Vec::new();
     let mut standings = Vec::new();
@@ -318,7 +297,32 @@ pub(super) async fn snapshot(local: &Rc<Local>, node: &Rc<Node>) -> Snapshot {
     }
 }
 
-type UpstreamFacts = (Option<HostPort>, Option<String>, crate::id::Moment);
+/// What shard 0 knows of what is followed.
+#[derive(Clone, PartialEq, Eq)]
+struct UpstreamFacts {
+    client: Option<HostPort>,
+    error: Option<String>,
+    since: Moment,
+    /// Whether it has streams, and how often they were set up.
+    streams: bool,
+    set_ups: u64,
+}
+
+async fn facts(local: &Rc<Local>) -> Option<UpstreamFacts> {
+    local
+        .call(ShardId::new(0), |_| {
+            let node = Node::here();
+            let upstream = node.upstream.borrow();
+            upstream.as_ref().map(|upstream| UpstreamFacts {
+                client: upstream.client.borrow().clone(),
+                error: upstream.error.borrow().clone(),
+                since: upstream.since,
+                streams: upstream.set_ups.get() > 0,
+                set_ups: upstream.set_ups.get(),
+            })
+        })
+        .await
+}
 
 fn put_together(node: &Node, parts: Vec<PartStanding>, upstream: Option<UpstreamFacts>) -> Standing {
     let config = &node.shared.config;
@@ -341,7 +345,11 @@ fn put_together(node: &Node, parts: Vec<PartStanding>, upstream: Option<Upstream
     }
     if replica {
         pulled.sort_by_key(|(stream, ..)| *stream);
-        let (client, error, since) = upstream.unwrap_or((None, None, now()));
+        let (client, error, since, streams) =
+            upstream.map_or((None, None, now(), false), |u| (u.client, u.error, u.since, u.streams));
+        if !streams {
+            pulled.clear();
+        }
         let client = client.or_else(|| config.upstream.clone());
         let down = pulled.iter().filter_map(|(_, _, _, down)| *down).max();
         let error = error.or_else(|| pulled.iter().find_map(|(_, _, error, _)| error.clone()));
@@ -434,7 +442,7 @@ fn pulled(local: &Local, node: &Node) -> Vec<(ShardId, Pulled, Option<String>, O
             synced: standing.synced,
             next: Offset::new(standing.next),
             applied_next: Offset::new(standing.applied),
-            lag_bytes: 0,
+            lag_bytes: standing.lag_bytes,
             heard_ms: now().ms_since(standing.heard),
         };
         (*stream, pulled, standing.error.clone(), standing.down_since.map(|since| now().ms_since(since)))

@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::config::{Config, Role};
-use super::upstream::Upstream;
+use super::upstream::{Upstream, Wish};
 use crate::handshake::{Lineage, ReplicaId};
 use crate::id::{Generation, Offset, ShardCount, ShardId};
 use crate::runtime::puller::{Standing, Stop};
+use crate::runtime::signal::Signal;
 use crate::shard;
 use crate::shard::following::Policy;
+use crate::slotset::SlotSet;
 use crate::source::{Source, SourceConfig, Timeouts};
 
 /// What all shards share.
@@ -49,8 +51,10 @@ pub(super) struct Node {
     pub pulls: RefCell<Pulls>,
     /// On shard 0: what is followed.
     pub upstream: RefCell<Option<Rc<Upstream>>>,
-    /// On shard 0: rises with every change of what is followed, so that a task of before finds out.
-    pub change: Cell<u64>,
+    /// On shard 0: what is wanted next, until the task that brings it about takes it.
+    pub wish: RefCell<Option<Wish>>,
+    /// Raised with every wish.
+    pub wished: Signal,
 }
 
 /// The streams that one shard pulls.
@@ -99,7 +103,9 @@ impl Shared {
         match self.config.role {
             Role::Standalone => shard::Role::Standalone,
             Role::Primary => self.primary(shard, generation, true),
-            Role::Replica => self.replica(shard, self.config.upstream_shards.unwrap_or(ShardCount::ONE)),
+            Role::Replica => {
+                self.replica(shard, self.config.upstream_shards.unwrap_or(ShardCount::ONE), SlotSet::empty())
+            }
         }
     }
 
@@ -118,10 +124,10 @@ impl Shared {
         })))
     }
 
-    /// A replica's part, of an upstream with this many shards.
-    pub fn replica(&self, shard: ShardId, upstream_shards: ShardCount) -> shard::Role {
+    /// A replica's part, of an upstream with this many shards; `kept` may be read as it is until it is replaced.
+    pub fn replica(&self, shard: ShardId, upstream_shards: ShardCount, kept: SlotSet) -> shard::Role {
         let range = self.config.shards.slots_of(shard);
-        let following = shard::Following::new(range, upstream_shards, self.policy());
+        let following = shard::Following::new(range, upstream_shards, self.policy()).keeping(kept);
         shard::Role::Replica(Box::new(following))
     }
 }
@@ -129,7 +135,13 @@ impl Shared {
 impl Node {
     /// The node on one shard, following nothing.
     pub fn new(shared: Arc<Shared>) -> Rc<Node> {
-        Rc::new(Node { shared, pulls: RefCell::default(), upstream: RefCell::new(None), change: Cell::new(0) })
+        Rc::new(Node {
+            shared,
+            pulls: RefCell::default(),
+            upstream: RefCell::new(None),
+            wish: RefCell::new(None),
+            wished: Signal::new(),
+        })
     }
 }
 

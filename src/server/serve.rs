@@ -12,17 +12,17 @@ use super::config::{Config, Cpus, Role};
 use super::connection;
 use super::node::{Node, Shared, new_generation, random};
 use super::session::ClientSession;
-use super::upstream::{self, Address};
+use super::upstream::{self, Address, Wish};
 use crate::handshake::ReplicaId;
 use crate::id::ShardId;
 use crate::limits;
-use crate::replica::Dialled;
 use crate::runtime::clock::{now, sleep};
 use crate::runtime::cpus::{CpuSetting, Placement};
 use crate::runtime::executor::{self, Executors, Plan, Queue};
 use crate::runtime::listener::{BindError, Connection, Listener};
 use crate::runtime::local::{Answer, Local, Request};
 use crate::runtime::mesh::{Mesh, mesh};
+use crate::runtime::ring::ring;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::startup::Environment;
 use crate::runtime::streamer;
@@ -164,10 +164,9 @@ async fn shard_main(executor: executor::Shard, seed: Seed) {
         if let Some(at) = &shared.config.upstream
             && shared.config.role == Role::Replica
         {
-            let address = Address::Replication(at.clone());
-            let follow = upstream::follow(Rc::clone(&local), Rc::clone(&node), address, Dialled::NewAddress);
-            local.spawn(Queue::Replication, follow).detach();
+            upstream::wish(&node, Wish::Follow(Address::Replication(at.clone()), ring(1).0));
         }
+        local.spawn(Queue::Replication, upstream::serve(Rc::clone(&local), Rc::clone(&node))).detach();
         tracing::info!("ready to accept connections");
     }
     executor.shutdown().await;

@@ -6,7 +6,8 @@
 //!                                                                                             pullers, lanes to owners
 //! ```
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::runtime::executor::Queue;
 use crate::runtime::lane::lane;
 use crate::runtime::local::Local;
 use crate::runtime::puller::{FromPuller, PullEnd, Puller, ToOwner, own};
+use crate::runtime::ring::Producer;
 use crate::runtime::stream::Stream;
 use crate::shard;
 
@@ -45,6 +47,8 @@ pub(super) struct Upstream {
     pub client: RefCell<Option<HostPort>>,
     /// Since when nothing is followed, until the streams are.
     pub since: crate::id::Moment,
+    /// How often its streams were set up; 0 as long as those of before may still be there.
+    pub set_ups: Cell<u64>,
 }
 
 impl Address {
@@ -55,10 +59,55 @@ impl Address {
     }
 }
 
-/// Follows `address` from now on, until told otherwise. On shard 0 only.
-pub(super) async fn follow(local: Rc<Local>, node: Rc<Node>, address: Address, mut dialled: Dialled) {
-    let change = begin_change(&node);
-    stop_all(&local).await;
+/// What an operator wants this node to be.
+pub(super) enum Wish {
+    /// A replica of this upstream. The other end of the ring closes when it is a replica.
+    Follow(Address, Producer<()>),
+    /// A primary. The other end of the ring closes when it is one.
+    Nobody(Producer<()>),
+}
+
+/// Wants something; what was wanted before and is not begun is not wanted any more. On shard 0 only.
+pub(super) fn wish(node: &Node, wish: Wish) {
+    *node.wish.borrow_mut() = Some(wish);
+    node.wished.raise();
+}
+
+/// The client address of what is followed, or is going to be. On shard 0 only.
+pub(super) fn wanted(node: &Node) -> Option<HostPort> {
+    match &*node.wish.borrow() {
+        Some(Wish::Follow(Address::Client(at), _)) => Some(at.clone()),
+        Some(_) => None,
+        None => node.upstream.borrow().as_ref().and_then(|upstream| upstream.client.borrow().clone()),
+    }
+}
+
+/// The task that brings about what is wanted, one wish after the other, so that no two of them meet. On shard 0, once.
+pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>) {
+    loop {
+        another(&node).await;
+        let wish = node.wish.borrow_mut().take();
+        match wish {
+            Some(Wish::Follow(address, done)) => follow(&local, &node, address, done).await,
+            Some(Wish::Nobody(done)) => {
+                follow_nobody(&local, &node).await;
+                drop(done);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Completes when something is wanted.
+async fn another(node: &Node) {
+    while node.wish.borrow().is_none() {
+        let epoch = node.wished.epoch();
+        node.wished.past(epoch).await;
+    }
+}
+
+/// Follows `address` until something else is wanted.
+async fn follow(local: &Rc<Local>, node: &Rc<Node>, address: Address, done: Producer<()>) {
     let client = match &address {
         Address::Client(at) => Some(at.clone()),
         Address::Replication(_) => None,
@@ -68,61 +117,92 @@ pub(super) async fn follow(local: Rc<Local>, node: Rc<Node>, address: Address, m
         error: RefCell::new(None),
         client: RefCell::new(client),
         since: now(),
+        set_ups: Cell::new(0),
     });
     *node.upstream.borrow_mut() = Some(Rc::clone(&upstream));
+    stop_all(local).await;
+    become_replica(local).await;
+    drop(done);
+    // The operator's word is consent to whatever the upstream holds now, and not to what it may hold after its next start.
+    let mut dialled = Dialled::NewAddress;
     let mut backoff = limits::REDIAL_MS_MIN;
-    while node.change.get() == change && !local.executor().is_shutting_down() {
-        match learn(&local, &node, &upstream).await {
-            Ok((base, shards)) => {
-                if node.change.get() != change {
-                    return;
-                }
+    loop {
+        let learned = async { Some(learn(local, node, &upstream).await) };
+        match learned.or(none_after(another(node))).await {
+            None => return,
+            Some(Ok((base, shards))) => {
                 *upstream.error.borrow_mut() = None;
-                let host = address.host().to_owned();
-                set_up(&local, host, base, shards, dialled).await;
+                set_up(local, address.host().to_owned(), base, shards, dialled).await;
+                upstream.set_ups.set(upstream.set_ups.get() + 1);
                 // The pullers dial by themselves, and come to their end only where this upstream is another now.
-                watch(&local, &node, change).await;
+                watch(local).or(another(node)).await;
+                stop_all(local).await;
                 dialled = Dialled::Again;
-                stop_all(&local).await;
                 backoff = limits::REDIAL_MS_MIN;
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 if upstream.error.borrow().as_deref() != Some(&error) {
                     tracing::warn!(host = address.host(), cause = %error, "the upstream cannot be followed; trying again");
                 }
                 *upstream.error.borrow_mut() = Some(error);
-                sleep(Duration::from_millis(backoff)).await;
+                sleep(Duration::from_millis(backoff)).or(another(node)).await;
                 backoff = (backoff * 2).min(limits::REDIAL_MS_MAX);
             }
+        }
+        if node.wish.borrow().is_some() {
+            return;
         }
     }
 }
 
-/// Follows nobody from now on: what was received is applied, and a new history begins. On shard 0 only.
-pub(super) async fn follow_nobody(local: &Rc<Local>, node: &Rc<Node>) {
-    begin_change(node);
-    let was_primary = matches!(local.core().role, shard::Role::Primary(_));
-    if was_primary {
+async fn none_after<T>(future: impl Future<Output = ()>) -> Option<T> {
+    future.await;
+    None
+}
+
+/// Follows nobody from now on: what was received is applied, and a new history begins.
+async fn follow_nobody(local: &Rc<Local>, node: &Rc<Node>) {
+    *node.upstream.borrow_mut() = None;
+    if local.core().source().is_some() {
         return;
     }
     stop_all(local).await;
-    *node.upstream.borrow_mut() = None;
     let generation = new_generation();
     for shard in local.count().shards() {
         local
             .call(shard, move |local| {
-                let role = Node::here().shared.primary(local.id(), generation, false);
-                local.core().role = role;
-                local.to_send.raise();
+                let node = Node::here();
+                *node.pulls.borrow_mut() = Pulls::default();
+                let role = node.shared.primary(local.id(), generation, false);
+                change_role(local, role);
             })
             .await;
     }
     tracing::info!(%generation, "a primary from now on");
 }
 
-fn begin_change(node: &Node) -> u64 {
-    node.change.set(node.change.get() + 1);
-    node.change.get()
+/// Takes no writes and streams nothing from now on; what is here is served until an upstream's sync begins.
+async fn become_replica(local: &Rc<Local>) {
+    for shard in local.count().shards() {
+        local
+            .call(shard, |local| {
+                let (is_replica, kept) = {
+                    let core = local.core();
+                    (core.following().is_some(), core.served())
+                };
+                if !is_replica {
+                    change_role(local, Node::here().shared.replica(local.id(), ShardCount::ONE, kept));
+                }
+            })
+            .await;
+    }
+}
+
+fn change_role(local: &Local, role: shard::Role) {
+    local.core().role = role;
+    // Links of before find out when they are woken, and so does who waits for their acknowledgements.
+    local.to_send.raise();
+    local.acked.raise();
 }
 
 /// Ends all pullers, and waits until what they had read is applied.
@@ -135,13 +215,10 @@ async fn stop_all(local: &Rc<Local>) {
     }
 }
 
-/// Waits until a puller has come to its end, or something else is to be followed.
-async fn watch(local: &Rc<Local>, node: &Rc<Node>, change: u64) {
+/// Waits until a puller has come to its end.
+async fn watch(local: &Rc<Local>) {
     loop {
         sleep(Duration::from_millis(limits::TICK_MS * 10)).await;
-        if node.change.get() != change || local.executor().is_shutting_down() {
-            return;
-        }
         let ended = local
             .call_all(|_| {
                 let node = Node::here();
@@ -258,11 +335,9 @@ async fn set_up(local: &Rc<Local>, host: String, base: u16, shards: ShardCount, 
         local
             .call(shard, move |local| {
                 let node = Node::here();
-                let role = node.shared.replica(local.id(), shards);
+                let kept = local.core().served();
                 *node.pulls.borrow_mut() = Pulls::default();
-                local.core().role = role;
-                // Links to replicas of ours end: this node streams nothing any more.
-                local.to_send.raise();
+                change_role(local, node.shared.replica(local.id(), shards, kept));
             })
             .await;
     }

@@ -15,7 +15,9 @@ pub struct Following {
     /// One for each upstream stream.
     streams: Vec<Stream>,
     policy: Policy,
-    /// Whether some slot of this shard is not whole.
+    /// Slots that are served as they were before this upstream was followed: until its sync begins, nothing is replaced.
+    kept: SlotSet,
+    /// Whether some slot of this shard may not be read.
     loading: bool,
 }
 
@@ -60,7 +62,22 @@ impl Following {
     pub fn new(range: SlotRange, upstream_shards: ShardCount, policy: Policy) -> Following {
         let stream =
             |shard| Stream { applier: Applier::new(range.intersect(upstream_shards.slots_of(shard))), arrived: false };
-        Following { range, streams: upstream_shards.shards().map(stream).collect(), policy, loading: true }
+        let streams = upstream_shards.shards().map(stream).collect();
+        Following { range, streams, policy, kept: SlotSet::empty(), loading: true }
+    }
+
+    /// Serves the slots in `kept` as they are, each until the sync of its stream begins.
+    pub fn keeping(mut self, kept: SlotSet) -> Following {
+        self.kept = kept;
+        self.settle();
+        self
+    }
+
+    /// The slots that may be read.
+    pub fn served(&self) -> SlotSet {
+        let mut served = self.kept.clone();
+        self.streams.iter().for_each(|stream| served.union_with(stream.applier.done()));
+        served
     }
 
     /// Applies a batch, or leaves it where a gate is closed. What waits behind it on the same stream waits, too; other streams
@@ -96,7 +113,7 @@ impl Following {
             Body::Marker => {}
         }
         let done = Done { missing: applier.missing(), asks: applier.take_asks(), emptied };
-        self.loading = self.streams.iter().any(|stream| stream.applier.missing() > 0);
+        self.settle();
         Offered::Done(done)
     }
 
@@ -117,17 +134,27 @@ impl Following {
 
     /// To be called after [`applier`](Self::applier) was used: which slots may be read may have changed.
     pub fn settle(&mut self) {
-        self.loading = self.streams.iter().any(|stream| stream.applier.missing() > 0);
+        if !self.kept.is_empty() {
+            for stream in self.streams.iter().filter(|stream| stream.applier.has_begun()) {
+                self.kept.remove_range(stream.applier.range());
+            }
+        }
+        self.loading = self.streams.iter().any(|Stream { applier, .. }| {
+            applier.missing() > 0 && (applier.has_begun() || !self.kept.contains_range(applier.range()))
+        });
     }
 
-    /// Whether some slot of this shard is not whole.
+    /// Whether some slot of this shard may not be read.
     pub fn is_loading(&self) -> bool {
         self.loading
     }
 
     /// Whether keys of `slot` may be read.
     pub fn serves(&self, slot: HashSlot) -> bool {
-        !self.loading || self.policy.serve_stale || self.streams.iter().any(|s| s.applier.done().contains(slot))
+        !self.loading
+            || self.policy.serve_stale
+            || self.kept.contains(slot)
+            || self.streams.iter().any(|s| s.applier.done().contains(slot))
     }
 
     /// Why a command on keys at `at` is not executed, if it is not.

@@ -20,6 +20,7 @@ pub use router::Router;
 
 use crate::id::{HashSlot, ShardCount, ShardId, SlotRange, UnixMs};
 use crate::resp::Reply;
+use crate::slotset::SlotSet;
 use crate::snapshot::Located;
 use crate::source::Source;
 use crate::store::KeyspaceStore;
@@ -165,6 +166,14 @@ impl Shard {
         match &mut self.role {
             Role::Replica(following) => Some((following, &mut self.store)),
             Role::Standalone | Role::Primary(_) => None,
+        }
+    }
+
+    /// The slots that may be read here.
+    pub fn served(&self) -> SlotSet {
+        match &self.role {
+            Role::Standalone | Role::Primary(_) => SlotSet::full(self.range()),
+            Role::Replica(following) => following.served(),
         }
     }
 

@@ -66,6 +66,8 @@ struct Pending {
     floor: Offset,
     /// The session of a marker.
     marker: Option<u64>,
+    /// Bytes of its frames.
+    bytes: usize,
 }
 
 impl Router {
@@ -175,6 +177,12 @@ impl Router {
     /// Slots of the stream that the owners lack.
     pub fn missing(&self) -> usize {
         self.lanes.iter().map(|lane| lane.missing).sum()
+    }
+
+    /// Bytes of frames that were taken and are not applied.
+    pub fn bytes(&self) -> usize {
+        let of = |lane: &Lane| lane.open.bytes() + lane.pending.iter().map(|pending| pending.bytes).sum::<usize>();
+        self.lanes.iter().map(of).sum()
     }
 
     /// Whether nothing is under way.
@@ -293,7 +301,8 @@ impl Router {
         // A `+SYNC` itself belongs to what was before it: until it is passed, old batches may be under way.
         let epoch = if matches!(body, Body::Sync { .. }) { self.epoch - 1 } else { self.epoch };
         let lane = &mut self.lanes[index];
-        lane.pending.push_back(Pending { epoch, floor, marker });
+        let bytes = if let Body::Frames(batch) = &body { batch.bytes() } else { 0 };
+        lane.pending.push_back(Pending { epoch, floor, marker, bytes });
         lane.ready.push_back(Batch { stream: self.stream, body });
     }
 
