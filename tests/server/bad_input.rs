@@ -3,9 +3,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::kevy::{Kevy, command, free_ports};
+use crate::wait_until;
 
 #[test]
 fn bad_usage_exits_2_with_one_line() {
@@ -120,10 +124,50 @@ fn bad_bytes_on_a_replication_port_end_that_link_alone() {
 #[test]
 fn a_replica_refuses_to_be_followed() {
     let primary = Kevy::primary(1);
-    let replica = Kevy::replica(1, primary.port_base);
-    let answer = talk(replica.port_base, b"REPLICATE FROM 0 ID nosy\r\n");
-    let line = answer.strip_suffix(b"\r\n").unwrap_or_else(|| panic!("{:?}", answer.escape_ascii().to_string()));
-    assert!(line.starts_with(b"-") && !line.contains(&b'\n'), "{:?}", answer.escape_ascii().to_string());
+    for shards in [1, 2] {
+        let replica = Kevy::replica(shards, primary.port_base);
+        primary.ask::<()>(&["SET", "key", &shards.to_string()]).expect("SET");
+        crate::compare::await_caught_up(&primary, &replica);
+        for port in replica.port_base..replica.port_base + shards {
+            for request in [&b"REPLICATE FROM 0 ID nosy\r\n"[..], b"REPLICATE FROM 7 3 ID nosy\r\n"] {
+                let answer = talk(port, request);
+                let shown = answer.escape_ascii().to_string();
+                let line = answer.strip_suffix(b"\r\n").unwrap_or_else(|| panic!("{shown}"));
+                assert!(line.starts_with(b"-") && !line.contains(&b'\n'), "{shown}");
+            }
+        }
+        let info: String = replica.ask(&["INFO", "replication"]).expect("INFO");
+        assert!(!info.contains("backlog") && !info.contains("repl_port_base"), "a replica records nothing\n{info}");
+    }
+}
+
+#[test]
+fn an_upstream_that_refuses_or_talks_nonsense_is_tried_again() {
+    let huge = [b"$999999999999\r\n".as_slice(), &[b'x'; 1 << 20]].concat();
+    for answer in [&b""[..], b"-ERR go away\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", &[0xff; 100_000], &huge] {
+        let port = free_ports(1);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port was free");
+        let dials = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&dials);
+        let bytes = answer.to_vec();
+        // It lives as long as the test's process.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                counter.fetch_add(1, Ordering::SeqCst);
+                // The replica may close before all of it is out.
+                let _ = (&stream).write_all(&bytes);
+            }
+        });
+        // The second never asks how many shards there are.
+        for flags in [&[][..], &["--upstream-shards", "1"]] {
+            let replica = Kevy::replica_with(2, port, flags);
+            let before = dials.load(Ordering::SeqCst);
+            wait_until("it is dialled again and again", || dials.load(Ordering::SeqCst) > before + 3);
+            wait_until("INFO says why", || replica.info("master_link_error").is_some());
+            assert_eq!(replica.info("master_link_status").as_deref(), Some("down"));
+            assert!(replica.peak_memory() < 256 << 20, "{} MiB", replica.peak_memory() >> 20);
+        }
+    }
 }
 
 const LOG: &str = "must be error, warn, info, debug or trace, or directives such as info,kevy_replicate=debug";

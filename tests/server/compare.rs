@@ -13,8 +13,10 @@ use crate::wait_until;
 pub fn assert_becomes_equal(primary: &Kevy, replica: &Kevy) {
     await_caught_up(primary, replica);
     assert_eq!(primary.digest(), replica.digest(), "digests of {} and {}", primary.port, replica.port);
+    let sizes = [primary, replica].map(|node| node.ask::<u64>(&["DBSIZE"]).expect("DBSIZE"));
+    assert_eq!(sizes[0], sizes[1], "DBSIZE");
     let (ours, theirs) = (contents(&mut primary.connect()), contents(&mut replica.connect()));
-    assert_eq!(ours.len(), theirs.len(), "number of keys");
+    assert_eq!([ours.len() as u64, theirs.len() as u64], sizes, "number of keys that SCAN finds");
     for (key, value) in &ours {
         assert_eq!(Some(value), theirs.get(key), "key {:?}", String::from_utf8_lossy(key));
     }

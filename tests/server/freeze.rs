@@ -1,6 +1,6 @@
 //! A replica that is stopped: `WAIT` tells the truth, and the primary goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::compare::{assert_becomes_equal, await_caught_up};
 use crate::kevy::Kevy;
@@ -19,7 +19,8 @@ fn wait_counts_only_what_is_applied() {
     let began = Instant::now();
     let acked: u64 = redis::cmd("WAIT").arg(1).arg(300).query(&mut client).expect("WAIT");
     assert_eq!(acked, 0);
-    assert!(began.elapsed() >= Duration::from_millis(300), "it gave up after {:?}", began.elapsed());
+    let waited = began.elapsed();
+    assert!((300..3_000).contains(&waited.as_millis()), "it gave up after {waited:?}");
 
     replica.signal("CONT");
     let acked: u64 = redis::cmd("WAIT").arg(1).arg(10_000).query(&mut client).expect("WAIT");

@@ -93,6 +93,28 @@ impl Kevy {
         let kill = format!("kill -s {name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
         assert!(status.success(), "{kill}");
+        if name == "STOP" {
+            // A thread that runs goes on until it sees the signal.
+            wait_until("all threads stand", || {
+                let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs").flatten();
+                threads
+                    .map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default())
+                    .all(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
+            });
+        }
+    }
+
+    /// Changes a flag for the next start.
+    pub fn set_flag(&mut self, flag: &str, value: &str) {
+        let at = self.args.iter().position(|arg| arg == flag).expect("a flag that it was started with");
+        value.clone_into(&mut self.args[at + 1]);
+    }
+
+    /// The most memory that the process had so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
     }
 
     /// What it logged since its last start.

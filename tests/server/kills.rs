@@ -1,5 +1,7 @@
 //! Processes that are killed: replicas come back and end equal; a primary that comes back empty erases nobody.
 
+use std::time::{Duration, Instant};
+
 use crate::compare::{assert_becomes_equal, await_caught_up};
 use crate::kevy::Kevy;
 use crate::load::Benchmark;
@@ -63,6 +65,44 @@ fn a_replica_that_accepts_an_empty_primary_follows_it() {
     primary.ask::<()>(&["SET", "new", "1"]).expect("SET");
     wait_until("it has what the primary has", || replica.digest() == primary.digest());
     assert_becomes_equal(&primary, &replica);
+}
+
+#[test]
+fn a_primary_that_comes_back_empty_with_fewer_shards_erases_nothing() {
+    let mut primary = Kevy::primary(3);
+    let replica = Kevy::replica(2, primary.port_base);
+    for i in 0..100 {
+        primary.ask::<()>(&["SET", &format!("key:{i}"), "precious"]).expect("SET");
+    }
+    await_caught_up(&primary, &replica);
+    let digest = replica.digest();
+
+    primary.kill();
+    primary.set_flag("--shards", "2");
+    primary.restart();
+    wait_until("INFO says why it does not sync", || {
+        replica.info("master_link_error").is_some_and(|error| error.contains("empty"))
+    });
+    assert_eq!(replica.ask::<String>(&["GET", "key:7"]).expect("it serves reads"), "precious");
+    assert_eq!(replica.ask::<u64>(&["DBSIZE"]).expect("it serves reads"), 100);
+    assert_eq!(replica.digest(), digest);
+}
+
+#[test]
+fn nodes_under_load_that_are_asked_to_end_end_soon_and_well() {
+    if !Benchmark::is_there() {
+        return;
+    }
+    let mut primary = Kevy::primary(2);
+    let mut replica = Kevy::replica(3, primary.port_base);
+    let mut load = Benchmark::sets(primary.port, 100_000_000, 20_000);
+    wait_until("the stream runs", || replica.number("slave_repl_offset") > 20_000);
+    for node in [&mut replica, &mut primary] {
+        assert!(load.is_running());
+        let began = Instant::now();
+        assert_eq!(node.stop().code(), Some(0), "{}", node.log());
+        assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod bad_input;
 mod clients;
 mod compare;
+mod follow;
 mod freeze;
 mod kevy;
 mod kills;
@@ -11,6 +12,7 @@ mod links;
 mod load;
 mod mirror;
 mod relay;
+mod writes;
 
 use std::thread;
 use std::time::{Duration, Instant};

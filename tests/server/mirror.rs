@@ -61,11 +61,15 @@ fn flushall_and_expiry_are_mirrored() {
 fn a_frame_of_any_size_crosses() {
     let primary = Kevy::primary(1);
     let replica = Kevy::replica(2, primary.port_base);
-    let big = vec![b'x'; 40 << 20];
+    let big = vec![b'x'; 200 << 20];
     redis::cmd("SET").arg("big").arg(&big).exec(&mut primary.connect()).expect("SET");
     redis::cmd("SET").arg("small").arg(1).exec(&mut primary.connect()).expect("SET");
     assert_becomes_equal(&primary, &replica);
     assert_eq!(replica.ask::<u64>(&["STRLEN", "big"]).expect("STRLEN"), big.len() as u64);
+    for node in [&primary, &replica] {
+        let peak = node.peak_memory();
+        assert!(peak < 6 * big.len() as u64, "{} MiB at most", peak >> 20);
+    }
 }
 
 /// Attaches a replica once a part of the load is there, and while the rest still comes.

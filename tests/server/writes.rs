@@ -1,0 +1,125 @@
+//! Writes of every shape, from several clients at once, while a replica attaches: commands on several keys, on whole shards,
+//! and with effects that are not their own words.
+
+use std::thread;
+
+use crate::compare::{assert_becomes_equal, await_caught_up};
+use crate::kevy::Kevy;
+use crate::load::Benchmark;
+use crate::relay::Relay;
+use crate::wait_until;
+
+#[test]
+fn one_to_one() {
+    writes(1, 1);
+}
+
+#[test]
+fn two_to_three() {
+    writes(2, 3);
+}
+
+#[test]
+fn three_to_one() {
+    writes(3, 1);
+}
+
+#[test]
+fn flushall_in_the_middle_of_a_sync() {
+    if !Benchmark::is_there() {
+        return;
+    }
+    let primary = Kevy::primary(2);
+    Benchmark::sets(primary.port, 200_000, 100_000).finish();
+    let relay = Relay::start(primary.port_base, 2);
+    let replica = Kevy::replica(3, relay.port_base);
+    wait_until("a part of the dump crossed", || relay.bytes_to_replica() > 1_000_000);
+    relay.stall();
+    assert_eq!(replica.number("master_sync_in_progress"), 1, "the sync was over before it could be met");
+    let mut client = primary.connect();
+    for i in 0..1_000 {
+        redis::cmd("SET").arg(format!("before:{i}")).arg(i).exec(&mut client).expect("SET");
+    }
+    redis::cmd("FLUSHALL").exec(&mut client).expect("FLUSHALL");
+    for i in 0..1_000 {
+        redis::cmd("SET").arg(format!("after:{i}")).arg(i).exec(&mut client).expect("SET");
+    }
+    relay.heal();
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(replica.ask::<u64>(&["DBSIZE"]).expect("DBSIZE"), 1_000);
+}
+
+/// Three clients write; the replica attaches after a third, its link is cut after two thirds.
+fn writes(primary_shards: u16, replica_shards: u16) {
+    let primary = Kevy::primary(primary_shards);
+    let relay = Relay::start(primary.port_base, primary_shards);
+    let recorded = || primary.number("master_repl_offset");
+    let replica = thread::scope(|scope| {
+        for seed in 0..3 {
+            let primary = &primary;
+            scope.spawn(move || client(primary, seed));
+        }
+        wait_until("a part of the writes is there", || recorded() > 10_000);
+        let replica = Kevy::replica(replica_shards, relay.port_base);
+        wait_until("more of the writes are there", || recorded() > 25_000);
+        relay.cut();
+        relay.heal();
+        replica
+    });
+    assert_becomes_equal(&primary, &replica);
+    primary.ask::<()>(&["SET", "last", "1"]).expect("SET");
+    await_caught_up(&primary, &replica);
+}
+
+/// Pipelines of commands from a seed. What the store refuses is refused, and changes nothing.
+fn client(primary: &Kevy, seed: u64) {
+    let mut connection = primary.connect();
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..400 {
+        let mut pipe = redis::pipe();
+        for _ in 0..50 {
+            pipe.add_command(command(&mut random)).ignore();
+        }
+        if round == 200 && seed == 0 {
+            pipe.cmd("FLUSHALL").ignore();
+        }
+        // Some find a value of another type, or none.
+        let _: redis::RedisResult<()> = pipe.query(&mut connection);
+    }
+}
+
+fn command(random: &mut fastrand::Rng) -> redis::Cmd {
+    // The kind is a part of the name, so that most commands find what they are made for; a tag keeps two keys on one shard.
+    let number = random.u32(0..2_000);
+    let mut key = |kind: &str| format!("{kind}:{{{}}}:{}", number % 500, random.u32(0..4));
+    let keys: Vec<String> = ["s", "s", "n", "l", "h", "z", "m", "any"].iter().map(|kind| key(kind)).collect();
+    let [string, other, integer, list, hash, zset, set, any] = &keys[..] else { unreachable!("eight kinds") };
+    let value = format!("value-{}", random.u64(..));
+    let member = format!("member-{}", random.u32(0..50));
+    let words: Vec<&str> = match random.u32(0..24) {
+        0..=3 => vec!["SET", string, &value],
+        4 => vec!["SET", string, &value, "EX", "10000"],
+        5 => vec!["MSET", string, &value, "s:{1}:0", &value, "s:{2}:0", &value, "s:{3}:0", &value],
+        6 => vec!["RENAME", string, other],
+        7 => vec!["RENAME", hash, any],
+        8 => vec!["DEL", string, "s:{4}:0", list, "s:{5}:1", any],
+        9 => vec!["APPEND", string, &value],
+        10 => vec!["INCRBY", integer, "7"],
+        11 => vec!["DECR", integer],
+        12 => vec!["LPUSH", list, &value, &member],
+        13 => vec!["RPUSH", list, &value],
+        14 => vec!["LPOP", list],
+        15 => vec!["HSET", hash, &member, &value],
+        16 => vec!["HDEL", hash, &member],
+        17 => vec!["ZADD", zset, "1.5", &member],
+        18 => vec!["ZREM", zset, &member],
+        19 => vec!["SADD", set, &member],
+        20 => vec!["SPOP", set],
+        21 => vec!["PEXPIRE", string, "100000000"],
+        22 => vec!["PERSIST", string],
+        _ => vec!["SETRANGE", string, "3", &member],
+    };
+    let mut command = redis::Cmd::new();
+    command.arg(words);
+    command
+}
