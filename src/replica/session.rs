@@ -234,7 +234,7 @@ impl Session {
         hello.encode(&mut self.outbox);
         self.state = State::Greeting(Held {
             data: dial.holds_data,
-            generation: self.history.as_ref().map(|known| known.generation),
+            generation: self.generation(),
             dialled: dial.dialled,
             accept_empty_primary: self.config.accept_empty_primary,
         });
@@ -308,7 +308,8 @@ impl Session {
                 self.needs.clear();
                 self.loading = None;
                 self.ack.applied = at;
-                self.history = self.promised.take().map(|known| Known { generation, ..known }).or(self.history.take());
+                let known = self.promised.take().or(self.history.take());
+                self.history = known.map(|known| Known { generation, ..known });
                 self.state = State::Streaming(Phase::Live);
                 Ok(Some(Event::Item(item)))
             }
@@ -557,12 +558,15 @@ fn track(
 
 /// Frames come one after the other, from `next` on.
 fn check_dense(frames: Frames<'_>, next: &mut Offset) -> Result<(), SessionError> {
+    let mut expected = *next;
     for frame in frames.iter() {
-        if frame.offset != *next {
-            return Err(SessionError::Gap { expected: *next, got: frame.offset });
+        if frame.offset != expected {
+            // None of them is handed out, so none is received: the next dial claims them.
+            return Err(SessionError::Gap { expected, got: frame.offset });
         }
-        *next = next.next();
+        expected = expected.next();
     }
+    *next = expected;
     Ok(())
 }
 
@@ -598,6 +602,29 @@ mod tests {
         session.recv_slice()[..bytes.len()].copy_from_slice(bytes);
         session.recv_advance(bytes.len(), Moment::ZERO);
         while session.poll_event().unwrap().is_some() {}
+    }
+
+    #[test]
+    fn frames_that_are_not_handed_out_are_not_claimed() {
+        let mut session = session();
+        dial(&mut session);
+        hear(&mut session, &promise(5));
+        hear(&mut session, b"+SYNC 5 10 0\r\n+SLOTS 0 16384 10 0\r\n+SYNCEND 10\r\n");
+        let frame = |offset| format!("*2\r\n:{offset}\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n");
+        let bytes = [frame(10), frame(11), frame(13)].concat();
+        session.recv_slice()[..bytes.len()].copy_from_slice(bytes.as_bytes());
+        session.recv_advance(bytes.len(), Moment::ZERO);
+        let gap = SessionError::Gap { expected: Offset::new(12), got: Offset::new(13) };
+        let mut handed_out = 0;
+        let end = loop {
+            match session.poll_event() {
+                Ok(Some(Event::Frames(frames))) => handed_out += frames.len(),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(end, gap);
+        assert_eq!(session.next(), Offset::new(10 + handed_out as u64));
     }
 
     fn promise(generation: u64) -> Vec<u8> {
