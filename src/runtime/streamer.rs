@@ -45,8 +45,8 @@ pub async fn serve(local: Rc<Local>, mut stream: Stream, timeouts: Timeouts) {
     };
     // The link ends whether they arrive or not.
     let _ = stream.write_all(&words).await;
-    if let (Some(link), Some((source, _))) = (session.link(), local.core().source_and_store()) {
-        source.detach(link, now());
+    if let Some((source, _)) = local.core().source_and_store() {
+        session.hang_up(source, now());
     }
     match end {
         // Every replica asks once before it follows.

@@ -82,6 +82,15 @@ impl Link {
         self.queue.push_back(Queued { at, bytes });
     }
 
+    /// Asks for an acknowledgement behind everything up to `at`. One question that still waits is enough: what comes after its
+    /// place is acknowledged as soon as that is applied, and a peer that takes nothing must not gather questions.
+    pub fn ask(&mut self, at: Offset) {
+        let question = Item::<&[u8]>::GetAck.encode();
+        if self.queue.back().is_none_or(|last| last.bytes != question) {
+            self.push(at, question);
+        }
+    }
+
     pub fn pop(&mut self) -> Option<Bytes> {
         let queued = self.queue.pop_front()?;
         self.queued_bytes -= queued.bytes.len();

@@ -101,6 +101,9 @@ pub enum LinkError {
     /// The link is not known any more: a newer one of the same replica replaced it.
     #[error("replaced by a newer link of the same replica")]
     Replaced,
+    /// The shard has begun another history since.
+    #[error("this node records another history now")]
+    OtherHistory,
     /// The replica says that it has what was never recorded.
     #[error("acknowledges {acked}, and only {head} is recorded")]
     AckAhead {
@@ -304,6 +307,8 @@ impl Source {
                 Ok(counts)
             }
             Upstream::Need(slot) if !range.contains(slot) => Err(LinkError::ForeignSlot(slot)),
+            // Whoever takes no items cannot have missed one.
+            Upstream::Need(_) if link.peer != Peer::Items => Ok(false),
             Upstream::Need(slot) => {
                 link.need.insert(slot);
                 link.owes_end = true;
@@ -350,7 +355,7 @@ impl Source {
         self.backlog.close_run();
         let at = self.backlog.closed();
         for link in self.links.iter_mut().filter(|l| l.peer == Peer::Items) {
-            link.push(at, Item::<&[u8]>::GetAck.encode());
+            link.ask(at);
         }
     }
 

@@ -13,7 +13,7 @@ use super::{LinkError, Source};
 use crate::handshake::{
     Answer, Form, Hello, Purpose, Refusal, RefuseReason, Request, RequestError, SyncReason, Verdict, decode_request,
 };
-use crate::id::{Moment, Offset};
+use crate::id::{Generation, Moment, Offset};
 use crate::slot::LinkId;
 use crate::snapshot::Keyspace;
 use crate::wire::{Upstream, WireError};
@@ -36,16 +36,19 @@ pub struct Session {
     /// What is to be sent before anything of the stream.
     outbox: VecDeque<Bytes>,
     timeouts: Timeouts,
+    /// When the peer was last heard; while it greets, when it came: who sends its greeting drop by drop has no more time for it.
     heard: Moment,
     heartbeat_due: Moment,
+    /// A heartbeat is due, and goes out as soon as the host takes bytes again.
+    owes_heartbeat: bool,
 }
 
 #[derive(Clone, Debug)]
 enum State {
     /// The peer has not said what it wants.
     Greeting,
-    /// It reads the stream.
-    Streaming { link: LinkId, speaks: bool },
+    /// It reads the stream of this history.
+    Streaming { link: LinkId, generation: Generation, speaks: bool },
     /// It was refused, or told what it asked: what is in the outbox is still sent.
     Closing(Option<Refusal>),
 }
@@ -101,6 +104,7 @@ impl Session {
             timeouts,
             heard: now,
             heartbeat_due: now.plus_ms(timeouts.heartbeat_ms),
+            owes_heartbeat: false,
         }
     }
 
@@ -115,7 +119,9 @@ impl Session {
         now: Moment,
         mut on_event: impl FnMut(Event),
     ) -> Result<(), SessionError> {
-        self.heard = now;
+        if self.link().is_some() {
+            self.heard = now;
+        }
         self.inbox.extend_from_slice(bytes);
         let mut taken = 0;
         let result = loop {
@@ -133,11 +139,16 @@ impl Session {
                     }
                     Err(error) => break Err(self.malformed(error)),
                 },
-                State::Streaming { link, .. } => match Upstream::decode(rest) {
+                State::Streaming { link, generation, .. } => match Upstream::decode(rest) {
                     Ok(None) => break Ok(()),
                     Ok(Some((said, used))) => {
                         taken += used;
-                        match said.map_or(Ok(false), |said| source.handle_upstream(*link, said, now)) {
+                        let taken = match said {
+                            _ if *generation != source.generation() => Err(LinkError::OtherHistory),
+                            Some(said) => source.handle_upstream(*link, said, now),
+                            None => Ok(false),
+                        };
+                        match taken {
                             Ok(true) => on_event(Event::Acked),
                             Ok(false) => {}
                             Err(error) => break Err(error.into()),
@@ -168,14 +179,18 @@ impl Session {
             State::Greeting => Ok(None),
             State::Closing(Some(refusal)) => Err(SessionError::Refused(refusal.clone())),
             State::Closing(None) => Err(SessionError::Told),
-            State::Streaming { link, .. } => {
-                if now >= self.heartbeat_due {
-                    self.heartbeat_due = now.plus_ms(self.timeouts.heartbeat_ms);
-                    if let Some(ping) = source.heartbeat(*link) {
-                        return Ok(Some(ping));
-                    }
+            // The node was something else in between: this link is nobody's, even where its number is somebody's again.
+            State::Streaming { generation, .. } if *generation != source.generation() => {
+                Err(LinkError::OtherHistory.into())
+            }
+            &State::Streaming { link, .. } => {
+                self.mark_heartbeat(now);
+                if std::mem::take(&mut self.owes_heartbeat)
+                    && let Some(ping) = source.heartbeat(link)
+                {
+                    return Ok(Some(ping));
                 }
-                Ok(source.poll_transmit(*link, keyspace)?)
+                Ok(source.poll_transmit(link, keyspace)?)
             }
         }
     }
@@ -183,7 +198,8 @@ impl Session {
     /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) if nothing happens before.
     pub fn poll_timeout(&self) -> Moment {
         match self.state {
-            State::Streaming { .. } => self.heartbeat_due.min(self.silence_ends()),
+            State::Streaming { speaks: true, .. } => self.heartbeat_due.min(self.silence_ends()),
+            State::Streaming { speaks: false, .. } => self.heartbeat_due,
             State::Greeting | State::Closing(_) => self.silence_ends(),
         }
     }
@@ -193,6 +209,7 @@ impl Session {
     /// # Errors
     /// If the peer has been silent for too long.
     pub fn handle_timeout(&mut self, now: Moment) -> Result<(), SessionError> {
+        self.mark_heartbeat(now);
         // A peer of the oldest form never says anything: only the network tells whether it is there.
         let speaks = !matches!(self.state, State::Streaming { speaks: false, .. });
         if speaks && now >= self.silence_ends() {
@@ -201,11 +218,29 @@ impl Session {
         Ok(())
     }
 
+    /// The connection is gone: the replica is remembered for the reconnect window.
+    pub fn hang_up(&mut self, source: &mut Source, now: Moment) {
+        if let State::Streaming { link, generation, .. } = self.state
+            && generation == source.generation()
+        {
+            source.detach(link, now);
+        }
+        self.state = State::Closing(None);
+    }
+
     /// The link, once there is one.
     pub fn link(&self) -> Option<LinkId> {
         match self.state {
             State::Streaming { link, .. } => Some(link),
             State::Greeting | State::Closing(_) => None,
+        }
+    }
+
+    /// The next one is due a period from now, whether or not the host can send: a deadline that has passed is no deadline.
+    fn mark_heartbeat(&mut self, now: Moment) {
+        if self.link().is_some() && now >= self.heartbeat_due {
+            self.heartbeat_due = now.plus_ms(self.timeouts.heartbeat_ms);
+            self.owes_heartbeat = true;
         }
     }
 
@@ -235,7 +270,12 @@ impl Session {
             Form::Ours(_) => Answer::Welcome(Box::new(accepted.welcome.clone())),
         };
         self.say(&answer);
-        self.state = State::Streaming { link: accepted.link, speaks: hello.form != Form::Offset };
+        self.state = State::Streaming {
+            link: accepted.link,
+            generation: accepted.welcome.generation,
+            speaks: hello.form != Form::Offset,
+        };
+        self.heard = now;
         self.heartbeat_due = now.plus_ms(self.timeouts.heartbeat_ms);
         Ok(Event::Attached { hello, verdict: accepted.welcome.verdict, replaces: accepted.replaces })
     }
