@@ -222,7 +222,8 @@ impl Router {
         let lane = &self.lanes[owner.index()];
         // The part of a group that one owner has is applied in one go: it stays in one batch.
         let group = group.then_some(floor);
-        if lane.open.len() >= limits::BATCH_FRAMES_MAX && (group.is_none() || lane.open_group != group) {
+        let full = lane.open.len() >= limits::BATCH_FRAMES_MAX || lane.open.bytes() >= limits::ROUTER_BATCH_BYTES;
+        if full && (group.is_none() || lane.open_group != group) {
             self.close(owner.index());
         }
         let lane = &mut self.lanes[owner.index()];
@@ -231,9 +232,6 @@ impl Router {
         }
         lane.open_group = group;
         lane.open.push(frames, index, at);
-        if lane.open.bytes() >= limits::ROUTER_BATCH_BYTES && group.is_none() {
-            self.close(owner.index());
-        }
     }
 
     fn item(&mut self, item: &Item<&[u8]>) {
@@ -359,6 +357,17 @@ mod tests {
             assert!(whole, "behind {before} frames: {batches:?}");
             assert!(batches.concat().iter().copied().eq(0..before + 6));
         }
+    }
+
+    #[test]
+    fn large_groups_do_not_share_a_batch() {
+        let value = "v".repeat(limits::ROUTER_BATCH_BYTES);
+        let group = |at: u64| {
+            let large = format!("*2\r\n:{at}\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n{value}\r\n", value.len());
+            format!("+GROUP 2\r\n{large}{}", frame(at + 1))
+        };
+        let batches = batches(&mut taken(&(group(0) + &group(2) + &frame(4))));
+        assert_eq!(batches, [vec![0, 1], vec![2, 3], vec![4]]);
     }
 
     #[test]
