@@ -48,7 +48,7 @@ pub enum PullEnd {
     /// The session ended it.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The upstream has another number of shards than before.
+    /// The upstream has another number of shards than it was taken to have.
     #[error("the upstream has {0} shards now")]
     Reshaped(ShardCount),
     /// This upstream is not to be followed any more.
@@ -85,6 +85,8 @@ pub struct Standing {
 pub struct Puller {
     local: Rc<Local>,
     stream: ShardId,
+    /// How many shards the upstream is taken to have.
+    upstream_shards: ShardCount,
     session: Session,
     /// Where the upstream listens for this stream.
     host: String,
@@ -148,6 +150,7 @@ impl Puller {
         Puller {
             local,
             stream,
+            upstream_shards,
             session,
             host,
             port,
@@ -234,15 +237,14 @@ impl Puller {
         let mut sent = 0;
         let mut turn = Turn::begin();
         loop {
-            let starved = self.take_events()?;
+            // Where owners are behind, the link is not read: the socket fills, and the primary's cursor waits.
+            let reads = self.take_events()?;
             self.settle();
             if sent == sending.len() {
                 sending = self.session.poll_transmit(now());
                 sent = 0;
             }
             let deadline = self.session.poll_timeout();
-            // Where owners are behind, the link is not read: the socket fills, and the primary's cursor waits.
-            let reads = starved;
             let moved = if reads {
                 let Puller { session, lanes, stop, .. } = self;
                 let moved = async { Some(stream.duplex(session.recv_slice(), &sending[sent..]).await) };
@@ -270,14 +272,13 @@ impl Puller {
 
     /// Takes what has been received. `true` if all of it was taken; `false` if owners must take something first.
     fn take_events(&mut self) -> Result<bool, PullEnd> {
-        let upstream = self.session.shards();
         loop {
             if self.router.as_ref().is_some_and(Router::is_full) {
                 return Ok(false);
             }
             let Some(event) = self.session.poll_event()? else { return Ok(true) };
             if let Event::Welcomed(welcome) = event {
-                welcomed(&self.standing, upstream, &welcome)?;
+                welcomed(&self.standing, self.upstream_shards, &welcome)?;
                 if welcome.verdict == Verdict::Stream {
                     self.dialled = Dialled::Again;
                 }
@@ -413,13 +414,14 @@ fn apply_here(local: &Local, router: &mut Router, owner: ShardId, session: &mut 
     }
 }
 
-fn welcomed(standing: &RefCell<Standing>, before: Option<ShardCount>, welcome: &Welcome) -> Result<(), PullEnd> {
-    if before.is_some_and(|before| before != welcome.shards) {
+fn welcomed(standing: &RefCell<Standing>, expected: ShardCount, welcome: &Welcome) -> Result<(), PullEnd> {
+    if welcome.shards != expected {
         return Err(PullEnd::Reshaped(welcome.shards));
     }
     tracing::info!(stream = %welcome.shard, generation = %welcome.generation, verdict = ?welcome.verdict, "following the upstream");
     let mut standing = standing.borrow_mut();
     standing.linked = true;
+    standing.synced &= welcome.verdict == Verdict::Stream;
     standing.down_since = None;
     standing.error = None;
     standing.client_port = welcome.client_port;
