@@ -39,6 +39,7 @@ step "clippy, all features" cargo clippy --locked --all-targets -- -D warnings
 step "tests, no features" cargo test --locked --no-default-features
 step "README's tests" readme test
 step "no executor stands still, 60 s" scripts/stall.sh 60
+step "unsafe code under valgrind" scripts/unsafe-check.sh
 step "the ring under the model checker" scripts/loom.sh
 step "fuzz targets" env CARGO_TARGET_DIR=target/fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
 step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
