@@ -16,14 +16,13 @@ fn twenty_kills_of_the_replica_end_equal() {
     let mut replica = Kevy::replica(3, primary.port_base);
     let mut load = Benchmark::every_type(primary.port, 60_000, 5_000);
     for kill in 0..20_u64 {
-        if !load.is_running() {
-            load.finish();
-            load = Benchmark::every_type(primary.port, 60_000, 5_000);
-        }
         // Each kill meets the replica at another point: while it dials, in its sync, in the live stream.
         let frames = kill * kill * 50;
         let from = primary.number("master_repl_offset");
-        wait_until("some writes came", || primary.number("master_repl_offset") >= from + frames);
+        wait_until("some writes came", || {
+            load.go_on();
+            primary.number("master_repl_offset") >= from + frames
+        });
         replica.kill();
         replica.restart();
     }

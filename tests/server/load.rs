@@ -3,7 +3,10 @@
 use std::process::{Child, Command, Stdio};
 
 /// A running `redis-benchmark`; dropping it kills it.
-pub struct Benchmark(Child);
+pub struct Benchmark {
+    child: Child,
+    args: Vec<String>,
+}
 
 impl Benchmark {
     /// Whether there is one on this machine. A test that is `false` here has nothing to do.
@@ -35,27 +38,43 @@ impl Benchmark {
     /// # Panics
     /// If it failed.
     pub fn finish(mut self) {
-        let status = self.0.wait().expect("it is ours");
+        let status = self.child.wait().expect("it is ours");
         assert!(status.success(), "redis-benchmark: {status}");
     }
 
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
-        self.0.try_wait().expect("it is ours").is_none()
+        self.child.try_wait().expect("it is ours").is_none()
+    }
+
+    /// Starts it again if it has ended, so that there is load for as long as a test needs it.
+    ///
+    /// # Panics
+    /// If it failed.
+    pub fn go_on(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("it is ours") {
+            assert!(status.success(), "redis-benchmark: {status}");
+            self.child = spawn(&self.args);
+        }
     }
 
     fn start(port: u16, count: u64, keys: u64, tests: &str) -> Benchmark {
         let (port, count, keys) = (port.to_string(), count.to_string(), keys.to_string());
         let args = ["-p", &port, "-n", &count, "-r", &keys, "-t", tests, "-P", "64", "-c", "16", "-d", "64", "-q"];
-        let child = Command::new("redis-benchmark").args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        Benchmark(child.expect("redis-benchmark starts"))
+        let args = args.map(str::to_owned).to_vec();
+        Benchmark { child: spawn(&args), args }
     }
+}
+
+fn spawn(args: &[String]) -> Child {
+    let child = Command::new("redis-benchmark").args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    child.expect("redis-benchmark starts")
 }
 
 impl Drop for Benchmark {
     fn drop(&mut self) {
         // It has ended already, unless a test failed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

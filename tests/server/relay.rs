@@ -28,6 +28,8 @@ struct State {
     down: AtomicBool,
     /// Bytes stay where they are; connections stay open.
     stalled: AtomicBool,
+    /// Bytes to the replica at which it stalls; 0: never.
+    stall_at: AtomicU64,
     /// Everything ends.
     over: AtomicBool,
     connections: AtomicU64,
@@ -55,8 +57,19 @@ impl Relay {
         self.state.cuts.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Stalls by itself once about so many bytes have moved to the replica: less than a buffer a connection more.
+    pub fn stall_at(&self, bytes: u64) {
+        self.state.stall_at.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Whether no byte moves.
+    pub fn is_stalled(&self) -> bool {
+        self.state.stalled.load(Ordering::SeqCst)
+    }
+
     /// Lets new connections through, and bytes move.
     pub fn heal(&self) {
+        self.state.stall_at.store(0, Ordering::SeqCst);
         self.state.stalled.store(false, Ordering::SeqCst);
         self.state.down.store(false, Ordering::SeqCst);
     }
@@ -124,7 +137,11 @@ fn pump(mut from: TcpStream, mut to: TcpStream, to_replica: bool, cut: u64, stat
                 if to.write_all(&buffer[..count]).is_err() {
                     break;
                 }
-                counter.fetch_add(count as u64, Ordering::SeqCst);
+                let moved = counter.fetch_add(count as u64, Ordering::SeqCst) + count as u64;
+                let limit = state.stall_at.load(Ordering::SeqCst);
+                if to_replica && limit > 0 && moved >= limit {
+                    state.stalled.store(true, Ordering::SeqCst);
+                }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(_) => break,

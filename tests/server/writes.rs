@@ -32,9 +32,9 @@ fn flushall_in_the_middle_of_a_sync() {
     let primary = Kevy::primary(2);
     Benchmark::sets(primary.port, 200_000, 100_000).finish();
     let relay = Relay::start(primary.port_base, 2);
+    relay.stall_at(1_000_000);
     let replica = Kevy::replica(3, relay.port_base);
-    wait_until("a part of the dump crossed", || relay.bytes_to_replica() > 1_000_000);
-    relay.stall();
+    wait_until("a part of the dump crossed", || relay.is_stalled());
     assert_eq!(replica.number("master_sync_in_progress"), 1, "the sync was over before it could be met");
     let mut client = primary.connect();
     for i in 0..1_000 {
