@@ -33,13 +33,22 @@ readme() {
     bash -euo pipefail -c "$command"
 }
 
+# A demo that alters a value on the replica must say so.
+spoiled_demo() {
+    local code=0
+    target/release/kevy demo --spoil || code=$?
+    [ "$code" -eq 1 ]
+}
+
 step "format" cargo fmt --check
 step "clippy, no features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
 step "clippy, all features" cargo clippy --locked --all-targets -- -D warnings
 step "tests, no features" cargo test --locked --no-default-features
 step "README's tests" readme test
+step "README's demo" readme run
+step "the demo finds a value that was altered" spoiled_demo
 step "no executor stands still, 60 s" scripts/stall.sh 60
-step "unsafe code under valgrind" scripts/unsafe-check.sh
+step "unsafe code, with memory being watched" scripts/unsafe-check.sh
 step "the ring under the model checker" scripts/loom.sh
 step "fuzz targets" env CARGO_TARGET_DIR=target/fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
 step "documentation" env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps

@@ -4,4 +4,4 @@
 # executor, or one kind of work on it, stands still for a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-KEVY_STALL_SECONDS=${1:-60} cargo test --no-default-features --features runtime --test stall -- --nocapture
+KEVY_STALL_SECONDS=${1:-60} cargo test --locked --test stall -- --nocapture
