@@ -80,6 +80,9 @@ pub const RECV_BYTES: usize = 128 << 10;
 /// Bytes of an idle receive buffer; one that grew beyond is given back when it is empty.
 pub const RECV_BYTES_KEPT: usize = 1 << 20;
 
+/// Time that `REPLICAOF` waits for the new upstream to say what it is, in milliseconds; later it is asked again and again.
+pub const REPLICAOF_ASK_MS: u64 = 1_000;
+
 /// Bytes of one line that a replica sends upstream.
 pub const UPSTREAM_LINE_BYTES_MAX: usize = 256;
 

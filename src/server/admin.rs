@@ -1,7 +1,9 @@
 //! Commands about the connection and the node.
 
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_lite::FutureExt;
 
 use super::config::HostPort;
 use super::info::{self, Following, Link, Pulled, Recorded, Snapshot, Standing};
@@ -12,8 +14,9 @@ use super::upstream::{self, Address, Wish};
 use super::wait;
 use crate::handshake::SyncReason;
 use crate::id::{Digest, HASH_SLOTS, HashSlot, Moment, Offset, ShardId};
+use crate::limits;
 use crate::resp::{Protocol, Reply};
-use crate::runtime::clock::now;
+use crate::runtime::clock::{now, sleep};
 use crate::runtime::local::Local;
 use crate::runtime::ring::ring;
 use crate::shard::Role;
@@ -234,11 +237,16 @@ async fn replica_of(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, protocol
         }
         let at = HostPort { host, port };
         // One that does not answer now is dialled until it does; one that answers and cannot be followed is an error.
-        match upstream::replication_base(local, node, &at).await {
+        let asked = async { upstream::replication_base(local, node, &at).await.map(drop) };
+        let late = async {
+            sleep(Duration::from_millis(limits::REPLICAOF_ASK_MS)).await;
+            Ok(())
+        };
+        match asked.or(late).await {
             Err(error) if error == upstream::SELF || error.contains("repl_port_base") => {
                 return Reply::new(out, protocol).error(format_args!("ERR {error}"));
             }
-            Ok(_) | Err(_) => Wish::Follow(Address::Client(at), done),
+            Ok(()) | Err(_) => Wish::Follow(Address::Client(at), done),
         }
     };
     local

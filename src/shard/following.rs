@@ -190,3 +190,33 @@ impl Following {
         self.streams.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Generation, Offset};
+    use crate::store::KeyspaceStore;
+    use crate::wire::Item;
+
+    #[test]
+    fn what_was_here_is_served_until_the_sync_of_its_stream_begins() {
+        let upstream = ShardCount::new(2).unwrap();
+        let policy = Policy { read_only: true, serve_stale: false };
+        let streams: Vec<_> = upstream.shards().collect();
+        let slots: Vec<_> =
+            streams.iter().map(|stream| HashSlot::new(upstream.slots_of(*stream).first).unwrap()).collect();
+
+        let nothing = Following::new(SlotRange::ALL, upstream, policy);
+        assert!(nothing.is_loading() && !nothing.serves(slots[0]));
+        assert!(nothing.served().is_empty());
+
+        let mut following = Following::new(SlotRange::ALL, upstream, policy).keeping(SlotSet::full(SlotRange::ALL));
+        assert!(!following.is_loading());
+        let sync = Item::Sync { generation: Generation::new(7).unwrap(), at: Offset::ZERO, last_tx: 0 };
+        following.applier(streams[0]).item(&mut KeyspaceStore::new(), &sync);
+        following.settle();
+        assert!(following.is_loading());
+        assert_eq!(slots.iter().map(|slot| following.serves(*slot)).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(following.served(), SlotSet::full(upstream.slots_of(streams[1])));
+    }
+}
