@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::kevy::{Kevy, command, free_ports};
+use crate::kevy::{Kevy, command, free_ports, listen};
 use crate::wait_until;
 
 #[test]
@@ -55,7 +55,7 @@ fn help_and_version_are_no_errors() {
 fn a_port_that_is_taken_exits_2() {
     let port = free_ports(3);
     for taken in [port, port + 2] {
-        let _holder = TcpListener::bind((Ipv4Addr::LOCALHOST, taken)).expect("the port was free");
+        let _holder = listen(taken);
         let (port, base) = (port.to_string(), (port + 1).to_string());
         let args = ["--port", &port, "--listen-port-base", &base, "--shards", "2", "--cpus", "off"];
         let (code, line) = refused(&args);
@@ -146,7 +146,7 @@ fn an_upstream_that_refuses_or_talks_nonsense_is_tried_again() {
     let huge = [b"$999999999999\r\n".as_slice(), &[b'x'; 1 << 20]].concat();
     for answer in [&b""[..], b"-ERR go away\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", &[0xff; 100_000], &huge] {
         let port = free_ports(1);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port was free");
+        let listener = listen(port);
         let dials = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&dials);
         let bytes = answer.to_vec();

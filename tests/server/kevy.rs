@@ -210,6 +210,17 @@ pub fn free_ports(count: u16) -> u16 {
     panic!("no {count} free ports in a row");
 }
 
+/// Listens on a port of [`free_ports`]. The socket with which it was found free may live on for a moment, in a process that another
+/// test is about to start.
+pub fn listen(port: u16) -> TcpListener {
+    let mut listener = None;
+    wait_until("the port can be listened on", || {
+        listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
+        listener.is_some()
+    });
+    listener.expect("it was just waited for")
+}
+
 fn spawn(args: &[String], log: &std::path::Path) -> io::Result<Child> {
     let log = File::create(log)?;
     command(args).stdout(log.try_clone()?).stderr(log).spawn()

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::kevy::free_ports;
+use crate::kevy::{free_ports, listen};
 
 /// Relays while it lives.
 pub struct Relay {
@@ -43,7 +43,7 @@ impl Relay {
         let port_base = free_ports(shards);
         let state = Arc::new(State::default());
         for i in 0..shards {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port_base + i)).expect("the port was free");
+            let listener = listen(port_base + i);
             listener.set_nonblocking(true).expect("a socket option");
             let state = Arc::clone(&state);
             thread::spawn(move || accept(&listener, primary_base + i, &state));
