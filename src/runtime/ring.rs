@@ -102,6 +102,22 @@ impl<T> Producer<T> {
         }
     }
 
+    /// Waits until the consumer is gone. Cancel-safe.
+    pub async fn closed(&mut self) {
+        poll_fn(|cx| {
+            let end = &self.shared.producer;
+            if !self.is_closed() {
+                end.lie_down(cx.waker());
+            }
+            if !self.is_closed() {
+                return Poll::Pending;
+            }
+            end.get_up();
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Items in the ring.
     pub fn len(&self) -> usize {
         self.shared.queue.len()

@@ -2,17 +2,20 @@
 //! timer in the path but the caller's own.
 
 use std::collections::HashSet;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 
 use futures_lite::FutureExt;
 
 use crate::handshake::ReplicaId;
-use crate::id::{Moment, Offset};
+use crate::id::{Moment, Offset, ShardId};
 use crate::resp::{Protocol, Reply};
 use crate::runtime::clock::{now, sleep_until};
 use crate::runtime::executor::Queue;
 use crate::runtime::local::Local;
 use crate::runtime::ring::{Consumer, ring};
+use crate::source::Source;
 use crate::store::command::number;
 use crate::wire::Argv;
 
@@ -29,65 +32,106 @@ pub(super) async fn execute(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
     if local.core().following().is_some() {
         return reply.error("ERR WAIT cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.");
     }
-    let wanted = usize::try_from(wanted).unwrap_or(0);
-    // What this client wrote is recorded before here, on every shard.
-    let heads = local.call_all(|local| local.core().source().map_or(Offset::ZERO, |source| source.next())).await;
-    let mut least = wanted;
+    let acked = wait(local, usize::try_from(wanted).unwrap_or(0), deadline).await;
+    Reply::new(out, protocol).count(acked);
+}
+
+/// One shard, as far as a `WAIT` has looked at it.
+struct Part {
+    /// Where it stood when the client asked: what that client wrote is recorded before.
+    head: Offset,
+    /// Who has applied everything up to there.
+    acked: HashSet<ReplicaId>,
+    /// Who has, as soon as there is one more; nothing, where the shard is no primary's any more.
+    news: Option<Consumer<Option<HashSet<ReplicaId>>>>,
+}
+
+/// How many replicas have applied what was recorded before now on every shard, once they are `wanted` or it is late.
+async fn wait(local: &Rc<Local>, wanted: usize, deadline: Option<Moment>) -> usize {
+    let look = |local: &Rc<Local>| {
+        let core = local.core();
+        let source = core.source()?;
+        Some(Part { head: source.next(), acked: acked_ids(source, source.next()), news: None })
+    };
+    let Some(mut parts) = local.call_all(look).await.into_iter().collect::<Option<Vec<Part>>>() else { return 0 };
     loop {
-        let acked = acked_everywhere(local, &heads, least, deadline).await;
+        let acked = acked_everywhere(&parts);
         let late = deadline.is_some_and(|deadline| now() >= deadline);
         if acked >= wanted || late || local.executor().is_shutting_down() {
-            return Reply::new(out, protocol).count(acked);
+            return acked;
         }
-        // Each shard has enough replicas, and not the same: one more is needed somewhere.
-        least += 1;
-    }
-}
-
-/// How many replicas have applied everything below `heads` on every shard, once each shard has `least` of them or it is late.
-async fn acked_everywhere(local: &Rc<Local>, heads: &[Offset], least: usize, deadline: Option<Moment>) -> usize {
-    let mut answers: Vec<Consumer<HashSet<ReplicaId>>> = Vec::with_capacity(heads.len());
-    for (shard, head) in local.count().shards().zip(heads) {
-        let head = *head;
-        let (mut answer, answered) = ring(1);
-        local
-            .call(shard, move |local| {
-                let here = Rc::clone(local);
-                let task = async move {
-                    // Who asked may have gone.
-                    let _ = answer.try_push(acked_here(&here, head, least, deadline).await);
-                };
-                local.spawn(Queue::Clients, task).detach();
-            })
-            .await;
-        answers.push(answered);
-    }
-    let mut common: Option<HashSet<ReplicaId>> = None;
-    for mut answered in answers {
-        let ids = match answered.ready().await {
-            Ok(()) => answered.pop().unwrap_or_default(),
-            Err(_) => HashSet::new(),
-        };
-        common = Some(match common {
-            Some(common) => common.intersection(&ids).cloned().collect(),
-            None => ids,
+        for (shard, part) in local.count().shards().zip(&mut parts) {
+            if part.news.is_none() {
+                part.news = Some(ask(local, shard, part.head, part.acked.clone(), deadline).await);
+            }
+        }
+        let news = poll_fn(|cx| {
+            for part in &mut parts {
+                if let Some(news) = &mut part.news
+                    && news.poll_ready(cx).is_ready()
+                {
+                    let ids = news.pop().flatten();
+                    part.news = None;
+                    return Poll::Ready(ids.map(|ids| part.acked.extend(ids)));
+                }
+            }
+            Poll::Pending
         });
+        if news.await.is_none() {
+            return acked;
+        }
     }
-    common.map_or(0, |common| common.len())
 }
 
-/// The replicas that have applied everything below `head` on this shard, once they are `least` or it is late.
-async fn acked_here(local: &Rc<Local>, head: Offset, least: usize, deadline: Option<Moment>) -> HashSet<ReplicaId> {
+/// How many replicas have it on every shard: each must have all of it by itself.
+fn acked_everywhere(parts: &[Part]) -> usize {
+    let Some((first, others)) = parts.split_first() else { return 0 };
+    first.acked.iter().filter(|id| others.iter().all(|part| part.acked.contains(*id))).count()
+}
+
+/// Asks a shard for the replicas that have applied everything below `head`, once there is one that is not `known`, or it is late.
+async fn ask(
+    local: &Rc<Local>,
+    shard: ShardId,
+    head: Offset,
+    known: HashSet<ReplicaId>,
+    deadline: Option<Moment>,
+) -> Consumer<Option<HashSet<ReplicaId>>> {
+    let (mut answer, answered) = ring(1);
+    let start = move |local: &Rc<Local>| {
+        let here = Rc::clone(local);
+        let task = async move {
+            let acked = async { Some(acked_here(&here, head, &known, deadline).await) };
+            // Whoever asked may have its answer from elsewhere.
+            let gone = async {
+                answer.closed().await;
+                None
+            };
+            if let Some(acked) = acked.or(gone).await {
+                let _ = answer.try_push(acked);
+            }
+        };
+        local.spawn(Queue::Clients, task).detach();
+    };
+    local.call(shard, start).await;
+    answered
+}
+
+async fn acked_here(
+    local: &Rc<Local>,
+    head: Offset,
+    known: &HashSet<ReplicaId>,
+    deadline: Option<Moment>,
+) -> Option<HashSet<ReplicaId>> {
     let mut asked = false;
     loop {
         let epoch = local.acked.epoch();
         {
             let mut core = local.core();
-            let Some((source, _)) = core.source_and_store() else { return HashSet::new() };
-            let ids: HashSet<ReplicaId> = source.slots().acked_ids(head).cloned().collect();
-            // A stream without a frame has nothing to acknowledge: who follows it has all of it.
-            if ids.len() >= least || deadline.is_some_and(|deadline| now() >= deadline) {
-                return ids;
+            let (source, _) = core.source_and_store()?;
+            let ids = acked_ids(source, head);
+            if !ids.is_subset(known) || deadline.is_some_and(|deadline| now() >= deadline) {
+                return Some(ids);
             }
             if !asked {
                 source.get_acks();
@@ -107,7 +151,13 @@ async fn acked_here(local: &Rc<Local>, head: Offset, least: usize, deadline: Opt
         let ending = local.executor().shutdown();
         acked.or(late).or(ending).await;
         if local.executor().is_shutting_down() {
-            return HashSet::new();
+            return None;
         }
     }
+}
+
+/// The replicas that have applied everything below `head`. A stream without a frame has nothing to acknowledge: who follows it
+/// has all of it.
+fn acked_ids(source: &Source, head: Offset) -> HashSet<ReplicaId> {
+    source.slots().acked_ids(head).cloned().collect()
 }

@@ -12,6 +12,7 @@ mod links;
 mod load;
 mod mirror;
 mod relay;
+mod wait;
 mod writes;
 
 use std::thread;
