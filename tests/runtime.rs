@@ -1,22 +1,25 @@
 //! The ground on real executors, unpinned and without spinning. Each test has a deadline; none waits by sleeping.
 #![cfg(feature = "runtime")]
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt;
 use kevy_replicate::id::{ShardCount, ShardId};
 use kevy_replicate::runtime::clock;
 use kevy_replicate::runtime::cpus::CpuId;
-use kevy_replicate::runtime::executor::{Executors, Plan, Queue, Shard};
+use kevy_replicate::runtime::executor::{Executors, Plan, Queue, Shard, yield_to_queues};
 use kevy_replicate::runtime::lane::lane;
 use kevy_replicate::runtime::listener::{Connection, Listener, pauses};
 use kevy_replicate::runtime::mesh::mesh;
 use kevy_replicate::runtime::ring::{Closed, ring};
 use kevy_replicate::runtime::shutdown::Shutdown;
+use kevy_replicate::runtime::signal::Signal;
 use kevy_replicate::runtime::stream::Stream;
 use kevy_replicate::runtime::turn::{Turn, reactor_pass};
 
@@ -52,6 +55,33 @@ fn a_shard_knows_its_number_and_ticks() {
         (shard.id().get(), shard.count().get(), shard.cpu())
     });
     assert_eq!(seen, [(0, 3, None), (1, 3, None), (2, 3, None)]);
+}
+
+#[test]
+fn who_yields_to_the_queues_lets_those_it_has_woken_go_first() {
+    on_shards(vec![()], |shard, ()| async move {
+        let raised = Rc::new(Signal::new());
+        let seen = Rc::new(Cell::new(0));
+        let streamer = {
+            let (raised, seen) = (Rc::clone(&raised), Rc::clone(&seen));
+            async move {
+                while seen.get() < 1_000 {
+                    raised.past(seen.get()).await;
+                    seen.set(raised.epoch());
+                }
+            }
+        };
+        let streamer = shard.spawn(Queue::Replication, streamer);
+        let client = async move {
+            for turn in 1..=1_000 {
+                raised.raise();
+                yield_to_queues().await;
+                assert_eq!(seen.get(), turn);
+            }
+        };
+        shard.spawn(Queue::Clients, client).await;
+        streamer.await;
+    });
 }
 
 #[test]

@@ -261,6 +261,11 @@ impl Queues {
     }
 }
 
+/// Lets the other queues of this shard run what is ready there. Yielding alone only lets other tasks of the same queue run.
+pub async fn yield_to_queues() {
+    glommio::executor().yield_task_queue_now().await;
+}
+
 struct Start {
     id: ShardId,
     count: ShardCount,

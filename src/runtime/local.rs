@@ -8,7 +8,8 @@
 //!                     └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A task borrows the core, never across an await; what it recorded is sent once its turn ends ([`Local::end_turn`]).
+//! A task borrows the core, never across an await; what it recorded is sent before anyone is told
+//! ([`Local::stream_first`]).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell, RefMut};
@@ -132,9 +133,19 @@ impl Local {
         self.core.borrow_mut()
     }
 
-    /// Ends a turn that may have recorded something. `true`: replicas have something to be sent, and whoever is about to answer
-    /// a client lets them go first, by [`yield_now`].
-    pub fn end_turn(&self) -> bool {
+    /// Ends a turn that may have recorded something, and lets the streamers send it before anyone is told: a reply does not
+    /// overtake its own frame. Whoever else has commands executes them first, so that one send carries the frames of all.
+    pub async fn stream_first(&self) {
+        if self.end_turn() {
+            yield_now().await;
+            if self.end_turn() {
+                executor::yield_to_queues().await;
+            }
+        }
+    }
+
+    /// Ends a turn that may have recorded something. `true`: replicas have something to be sent.
+    fn end_turn(&self) -> bool {
         let sends = self.core.borrow_mut().end_turn();
         if sends {
             self.to_send.raise();
@@ -232,9 +243,13 @@ impl Local {
     /// The task that serves the lanes: requests of other shards, and answers to this one's. Never ends.
     pub async fn serve_mesh(self: Rc<Local>) {
         let mut turn = Turn::begin();
+        let mut answers = Vec::new();
         loop {
-            let busy = self.serve_lanes();
-            if busy {
+            if self.serve_lanes(&mut answers) {
+                self.stream_first().await;
+                for (other, answer) in answers.drain(..) {
+                    self.mesh.borrow_mut().callee(other).reply(answer);
+                }
                 turn.pass_if_over().await;
             } else {
                 poll_fn(|cx| self.mesh.borrow_mut().poll_ready(cx)).await;
@@ -243,8 +258,9 @@ impl Local {
         }
     }
 
-    /// Serves what has arrived on the lanes, once around. `true` if there was something.
-    fn serve_lanes(self: &Rc<Local>) -> bool {
+    /// Serves what has arrived on the lanes, once around, and leaves in `answers` what is to be told. `true` if there was
+    /// something.
+    fn serve_lanes(self: &Rc<Local>, answers: &mut Vec<(ShardId, Answer)>) -> bool {
         let now = unix_now();
         let mut busy = false;
         for other in self.count().shards().filter(|other| *other != self.id()) {
@@ -263,7 +279,7 @@ impl Local {
                         Answer::Taken
                     }
                 };
-                self.mesh.borrow_mut().callee(other).reply(answer);
+                answers.push((other, answer));
             }
             loop {
                 let answer = self.mesh.borrow_mut().caller(other).pop();
@@ -279,7 +295,6 @@ impl Local {
             }
         }
         if busy {
-            self.end_turn();
             self.answered.raise();
         }
         busy
@@ -301,8 +316,8 @@ impl fmt::Debug for Local {
     }
 }
 
-/// Lets every other task of this shard that is ready run once.
-pub async fn yield_now() {
+/// Lets every other task of the same queue that is ready run once.
+async fn yield_now() {
     futures_lite::future::yield_now().await;
 }
 

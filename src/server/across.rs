@@ -141,7 +141,7 @@ async fn run(local: &Rc<Local>, spec: &'static Spec, protocol: Protocol, parts: 
             answers.push((part.keys, Err(local.send(part.owner, Request::Commands(batch)).await)));
         }
     }
-    local.end_turn();
+    local.stream_first().await;
     let mut replies = Vec::with_capacity(answers.len());
     for (keys, answer) in answers {
         let batch = match answer {

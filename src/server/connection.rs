@@ -19,7 +19,8 @@ use crate::id::ShardId;
 use crate::limits;
 use crate::resp::{Protocol, Reply, RequestDecoder};
 use crate::runtime::commands::CommandBatch;
-use crate::runtime::local::{Answer, Local, Request, unix_now, yield_now};
+use crate::runtime::executor::yield_to_queues;
+use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::runtime::stream::Stream;
 use crate::runtime::turn::Turn;
 use crate::snapshot::{Keyspace, Located};
@@ -44,13 +45,10 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
         }
         // What a replica's socket already holds of the stream is applied before a reader is answered.
         if local.core().following().is_some() {
-            yield_now().await;
+            yield_to_queues().await;
         }
         flow = execute_all(&local, &node, &mut client, &mut requests, &mut run, &mut out).await;
-        // A reply does not overtake its own frame.
-        if local.end_turn() {
-            yield_now().await;
-        }
+        local.stream_first().await;
         if !out.is_empty() {
             if stream.write_all(&out).await.is_err() {
                 break;
@@ -237,9 +235,7 @@ impl Run {
         if let Some(batch) = &mut self.batches[local.id().index()] {
             batch.execute(&mut local.core(), unix_now());
         }
-        if local.end_turn() {
-            yield_now().await;
-        }
+        local.stream_first().await;
         for (owner, answer) in answers {
             if let Answer::Commands(batch) = answer.await {
                 self.batches[owner.index()] = Some(batch);
