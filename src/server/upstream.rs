@@ -238,9 +238,7 @@ async fn learn(local: &Rc<Local>, node: &Node, upstream: &Upstream) -> Result<(u
         Address::Replication(at) => (at.host.clone(), at.port),
         Address::Client(at) => (at.host.clone(), replication_base(local, node, at).await?),
     };
-    if let Some(shards) = node.shared.config.upstream_shards {
-        return Ok((base, shards));
-    }
+    let configured = node.shared.config.upstream_shards;
     let options = Options { purpose: Purpose::Learn, ..Options::new(None) };
     let hello = Hello { id: node.shared.replica_id.clone(), claim: Claim::Empty, form: Form::Ours(options) };
     let mut request = Vec::new();
@@ -254,13 +252,19 @@ async fn learn(local: &Rc<Local>, node: &Node, upstream: &Upstream) -> Result<(u
     reply?;
     match decode_answer(&answer) {
         Ok(Some((Answer::Welcome(welcome), _))) => {
+            if let Some(configured) = configured.filter(|configured| *configured != welcome.shards) {
+                let shards = welcome.shards;
+                return Err(format!("{host}:{base} has {shards} shards, and upstream_shards says {configured}"));
+            }
             if let Some(port) = welcome.client_port {
                 *upstream.client.borrow_mut() = Some(HostPort { host, port });
             }
             Ok((base, welcome.shards))
         }
         Ok(Some((Answer::Refused(refusal), _))) => Err(refusal.to_string()),
-        Ok(_) => Err(format!("{host}:{base} does not say how many shards it has; set upstream_shards")),
+        Ok(_) => configured
+            .map(|shards| (base, shards))
+            .ok_or_else(|| format!("{host}:{base} does not say how many shards it has; set upstream_shards")),
         Err(error) => Err(format!("{host}:{base}: {error}")),
     }
 }
