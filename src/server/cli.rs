@@ -222,6 +222,15 @@ mod tests {
     }
 
     #[test]
+    fn a_demonstration_has_two_flags_and_none_of_a_node() {
+        let Ok(Action::Demo(options)) = run(&["demo"]) else { panic!("no demonstration") };
+        assert!(!options.spoil && options.json.is_none());
+        let Ok(Action::Demo(options)) = run(&["demo", "--spoil", "--json", "a.json"]) else { panic!("none") };
+        assert!(options.spoil && options.json.as_deref() == Some(Path::new("a.json")));
+        assert!(refused(&["demo", "--port", "1"]).contains("--port"));
+    }
+
+    #[test]
     fn help_names_what_exists() {
         let Ok(Action::Print(help)) = run(&["--help"]) else { panic!("no help") };
         assert!(help.contains("--replication-buffer-size <SIZE>"));

@@ -253,11 +253,11 @@ pub(super) const STRINGS: u64 = 300_000;
 /// Keys of each other kind.
 const AGGREGATES: u64 = 2_000;
 const VALUE_BYTES: usize = 64;
-const WRITERS: u64 = 4;
+const WRITERS: u64 = 2;
 /// Commands that a writer sends at once: as fast as it may, and at an even pace.
-const PIPELINE: usize = 64;
-const PACED_PIPELINE: usize = 32;
-/// A writer's pipelines are this far apart: 4 writers make 32,000 pipelined writes a second.
+const PIPELINE: usize = 128;
+const PACED_PIPELINE: usize = 64;
+/// A writer's pipelines are this far apart: 2 writers make 32,000 pipelined writes a second.
 const PACE: Duration = Duration::from_millis(4);
 const CLIENTS: u64 = 2;
 /// A measuring client's commands are this far apart.

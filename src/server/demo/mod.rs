@@ -24,7 +24,8 @@ mod relay;
 mod report;
 mod screen;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -54,37 +55,58 @@ pub(super) struct Options {
 
 /// Why the demonstration cannot go on; its verdict is red.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Trouble(String);
+enum Trouble {
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// What this line says.
+    #[error("{0}")]
+    Said(String),
+}
 
 impl Trouble {
     fn new(line: String) -> Trouble {
-        Trouble(line)
+        Trouble::Said(line)
     }
 }
 
-/// Shows everything; 0 if it ended green.
+/// Shows everything; 0 if it ended green, 1 if red.
 ///
 /// # Errors
 /// If this machine has no io_uring for us, or the numbers cannot be written. Whatever else goes wrong is a red verdict.
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     Environment::look().map_err(|error| Failure::Environment(error.to_string()))?;
+    // Opened first: nobody likes to hear at the end that the numbers are lost.
+    let json = options.json.as_deref().map(|path| File::create(path).map_err(|error| unwritable(path, &error)));
+    let mut json = json.transpose()?;
+    let mut directory = Directory::create()?;
     let began = Instant::now();
     let mut screen = Screen::new();
     let mut report = Report { spoiled: options.spoil, ..Report::default() };
-    if let Err(trouble) = show(options, &mut screen, &mut report) {
-        report.complaints.push(trouble.to_string());
+    match show(options, &directory.path, &mut screen, &mut report) {
+        Ok(()) => directory.keep = !report.complaints.is_empty() && !options.spoil,
+        Err(trouble) => {
+            directory.keep = !matches!(trouble, Trouble::Interrupted);
+            report.complaints.push(trouble.to_string());
+        }
     }
     report.took_ms = began.elapsed().as_millis() as u64;
     report.green = report.complaints.is_empty();
+    if directory.keep {
+        screen.say("");
+        screen.say(&format!("the nodes' logs are in {}", directory.path.display()));
+    }
     report.verdict = verdict(&report);
     screen.verdict(Mark::of(report.green), &report.verdict);
-    if let Some(path) = &options.json {
-        let failed = |error: &dyn std::fmt::Display| Failure::Other(format!("--json {:?}: {error}", path.display()));
-        let text = serde_json::to_string_pretty(&report).map_err(|error| failed(&error))?;
-        fs::write(path, text + "\n").map_err(|error| failed(&error))?;
+    if let (Some(file), Some(path)) = (&mut json, &options.json) {
+        let written = serde_json::to_writer_pretty(&mut *file, &report).map_err(io::Error::from);
+        written.and_then(|()| file.write_all(b"\n")).map_err(|error| unwritable(path, &error))?;
     }
     Ok(if report.green { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::Usage(format!("--json {:?}: must be a file that can be written: {error}", path.display()))
 }
 
 fn verdict(report: &Report) -> String {
@@ -97,26 +119,19 @@ fn verdict(report: &Report) -> String {
 }
 
 /// Sets the stage, and plays every act on it. What the stage holds is gone when this returns.
-fn show(options: &Options, screen: &mut Screen, report: &mut Report) -> Result<(), Trouble> {
+fn show(options: &Options, directory: &Path, screen: &mut Screen, report: &mut Report) -> Result<(), Trouble> {
     let patience = Patience::new()?;
-    let directory = Directory::create()?;
     let mut ports = Ports::new();
     screen.now("start", "two nodes come up");
     let backlog = BACKLOG_BYTES.to_string();
-    let common = ["--log", "warn", "--replication-buffer-size", &backlog];
-    let primary = Node::start(
-        "primary",
-        2,
-        &[&common[..], &["--role", "primary"]].concat(),
-        &directory.0,
-        &mut ports,
-        &patience,
-    )?;
+    let common = ["--log", "info", "--replication-buffer-size", &backlog];
+    let primary =
+        Node::start("primary", 2, &[&common[..], &["--role", "primary"]].concat(), directory, &mut ports, &patience)?;
     let relay = Relay::new(primary.port_base, primary.shards, &mut ports)?;
     let upstream = format!("127.0.0.1:{}", relay.port_base);
     let read_only = if options.spoil { "false" } else { "true" };
     let flags = ["--role", "replica", "--upstream", &upstream, "--replica-read-only", read_only];
-    let replica = Node::start("replica", 3, &[&common[..], &flags].concat(), &directory.0, &mut ports, &patience)?;
+    let replica = Node::start("replica", 3, &[&common[..], &flags].concat(), directory, &mut ports, &patience)?;
     (report.primary_shards, report.replica_shards) = (primary.shards, replica.shards);
     let mut stage = Stage {
         to_primary: Client::connect(primary.port)?,
@@ -128,19 +143,13 @@ fn show(options: &Options, screen: &mut Screen, report: &mut Report) -> Result<(
         screen,
         report,
     };
-    stage.ports()?;
-    stage.before()?;
-    stage.attach()?;
-    stage.cut()?;
-    stage.freeze()?;
-    stage.kill()?;
-    let cpu = stage.burst()?;
-    if options.spoil {
-        stage.spoil()?;
+    let played = stage.play(options.spoil);
+    if played.is_err() {
+        // That a node ended explains more than that it does not answer.
+        stage.primary.check()?;
+        stage.replica.check()?;
     }
-    stage.equality()?;
-    stage.cpu(cpu);
-    Ok(())
+    played
 }
 
 /// Everything that the acts need.
@@ -157,6 +166,22 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    fn play(&mut self, spoil: bool) -> Result<(), Trouble> {
+        self.ports()?;
+        self.before()?;
+        self.attach()?;
+        self.cut()?;
+        self.freeze()?;
+        self.kill()?;
+        let cpu = self.burst()?;
+        if spoil {
+            self.spoil()?;
+        }
+        self.equality()?;
+        self.cpu(cpu);
+        Ok(())
+    }
+
     fn ports(&mut self) -> Result<(), Trouble> {
         let (primary, replica) = (&self.primary, &self.replica);
         self.screen.title(&format!(
@@ -449,21 +474,28 @@ struct BeforeResume {
     applied: Vec<u64>,
 }
 
-/// A directory for the nodes' logs, gone with its value.
-struct Directory(PathBuf);
+/// A directory for the nodes' logs, gone with its value unless it is to be kept.
+struct Directory {
+    path: PathBuf,
+    keep: bool,
+}
 
 impl Directory {
-    fn create() -> Result<Directory, Trouble> {
+    fn create() -> Result<Directory, Failure> {
         let path = std::env::temp_dir().join(format!("kevy-demo-{}", std::process::id()));
-        fs::create_dir_all(&path).map_err(|error| Trouble::new(format!("{}: {error}", path.display())))?;
-        Ok(Directory(path))
+        match fs::create_dir_all(&path) {
+            Ok(()) => Ok(Directory { path, keep: false }),
+            Err(error) => Err(Failure::Other(format!("{}: {error}", path.display()))),
+        }
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What stays behind is small, and in the system's directory for such things.
-        let _ = fs::remove_dir_all(AsRef::<Path>::as_ref(&self.0));
+        if !self.keep {
+            // What stays behind is small, and in the system's directory for such things.
+            let _ = fs::remove_dir_all(&self.path);
+        }
     }
 }
 
@@ -486,8 +518,7 @@ fn ms(time: Duration) -> String {
 
 /// The beginning of a digest: enough to tell two apart.
 fn short(digest: &str) -> String {
-    let end = digest.trim_start_matches('0');
-    end.chars().take(16).collect()
+    digest.trim_start_matches('0').chars().take(16).collect()
 }
 
 /// How long an act lasts.

@@ -6,8 +6,8 @@ use super::client::Client;
 /// A look at the primary, now and then.
 pub(super) struct Monitor {
     primary: Client,
-    /// Frames that the replica had acknowledged when its link was last there.
-    acked: u64,
+    /// Frames that the replica had acknowledged when its link was last there; none before it ever was.
+    acked: Option<u64>,
 }
 
 /// What one look found.
@@ -15,7 +15,7 @@ pub(super) struct Monitor {
 pub(super) struct Seen {
     /// Frames that the primary recorded so far.
     pub frames: u64,
-    /// How many of them the replica has not acknowledged.
+    /// How many of them the replica has not acknowledged; 0 while there never was one.
     pub behind: u64,
     /// The primary's resident memory.
     pub memory_bytes: u64,
@@ -24,7 +24,7 @@ pub(super) struct Seen {
 impl Monitor {
     /// Watches the primary with this client port.
     pub fn new(port: u16) -> Result<Monitor, Trouble> {
-        Ok(Monitor { primary: Client::connect(port)?, acked: 0 })
+        Ok(Monitor { primary: Client::connect(port)?, acked: None })
     }
 
     /// Looks.
@@ -32,9 +32,9 @@ impl Monitor {
         let info = self.primary.info("replication")?;
         let frames = info.number("master_repl_offset");
         if info.text("slave0").is_some() {
-            self.acked = info.part("slave0", "offset");
+            self.acked = Some(info.part("slave0", "offset"));
         }
         let memory_bytes = self.primary.info("memory")?.number("used_memory_rss");
-        Ok(Seen { frames, behind: frames.saturating_sub(self.acked), memory_bytes })
+        Ok(Seen { frames, behind: frames.saturating_sub(self.acked.unwrap_or(frames)), memory_bytes })
     }
 }

@@ -51,7 +51,7 @@ impl Patience {
 
     fn check(&self) -> Result<(), Trouble> {
         match self.interrupted.load(Ordering::Relaxed) {
-            true => Err(Trouble::new("interrupted".to_owned())),
+            true => Err(Trouble::Interrupted),
             false => Ok(()),
         }
     }

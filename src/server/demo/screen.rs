@@ -53,8 +53,9 @@ impl Screen {
 
     /// From now on the live view shows what `monitor` sees.
     pub fn watch(&mut self, monitor: Monitor) {
+        let ink = if self.colours { CYAN } else { PLAIN };
         if let Some(live) = &mut self.live {
-            live.watch(monitor);
+            live.watch(monitor, ink);
         }
     }
 
@@ -81,14 +82,13 @@ impl Screen {
     /// The names of the columns of [`row`](Self::row).
     pub fn columns(&self) {
         self.say("");
-        self.say(&self.paint(DIM, &format!("{:14}{:>10} {:>10}", "", "client p99", "writes/s")));
+        self.say(&self.paint(DIM, &format!("{:15}{:>10} {:>10}", "", "client p99", "writes/s")));
     }
 
     /// What happens now.
     pub fn now(&self, name: &str, what: &str) {
         if let Some(live) = &self.live {
-            live.now.set_prefix(format!("{name:<9}"));
-            live.now.set_message(what.to_owned());
+            live.now.set_message(format!("{} {what}", self.paint(BOLD, &format!("{name:<9}"))));
         }
     }
 
@@ -133,8 +133,12 @@ impl Screen {
     }
 
     fn paint(&self, ink: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{ink}m{text}\x1b[0m") } else { text.to_owned() }
+        paint(if self.colours { ink } else { PLAIN }, text)
     }
+}
+
+fn paint(ink: &str, text: &str) -> String {
+    if ink == PLAIN { text.to_owned() } else { format!("\x1b[{ink}m{text}\x1b[0m") }
 }
 
 /// The lines that change.
@@ -148,19 +152,19 @@ struct Live {
 impl Live {
     fn new() -> Live {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
-        let now = bars.add(ProgressBar::new_spinner().with_style(style("  {spinner:.cyan} {prefix:.bold} {msg}")));
+        let now = bars.add(ProgressBar::new_spinner().with_style(style("  {spinner:.cyan} {msg}")));
         now.enable_steady_tick(FRAME);
         Live { bars, now, over: Arc::new(AtomicBool::new(false)), gauges: None }
     }
 
-    fn watch(&mut self, monitor: Monitor) {
+    fn watch(&mut self, monitor: Monitor, ink: &'static str) {
         let gauge = |name: &'static str| {
             let bar = ProgressBar::new_spinner().with_style(style("    {prefix:9.dim} {msg}"));
             self.bars.add(bar.with_prefix(name))
         };
         let bars = [gauge("writes/s"), gauge("behind"), gauge("memory")];
         let over = Arc::clone(&self.over);
-        self.gauges = Some(thread::spawn(move || show(monitor, &bars, &over)));
+        self.gauges = Some(thread::spawn(move || show(monitor, &bars, ink, &over)));
     }
 
     fn end(&mut self) {
@@ -182,7 +186,7 @@ impl Drop for Live {
 }
 
 /// Draws what the monitor sees until it is over, or the monitor sees nothing more.
-fn show(mut monitor: Monitor, bars: &[ProgressBar; 3], over: &AtomicBool) {
+fn show(mut monitor: Monitor, bars: &[ProgressBar; 3], ink: &str, over: &AtomicBool) {
     let mut histories: [VecDeque<u64>; 3] = Default::default();
     let mut before = Instant::now();
     let mut frames = None;
@@ -200,7 +204,7 @@ fn show(mut monitor: Monitor, bars: &[ProgressBar; 3], over: &AtomicBool) {
             history.push_back(value);
             let unit = bar.prefix();
             let text = if unit == "memory" { mib(value) } else { HumanCount(value).to_string() };
-            bar.set_message(format!("{text:>11}   {}", spark(history)));
+            bar.set_message(format!("{text:>11}   {}", paint(ink, &spark(history))));
         }
         thread::sleep(GLANCE);
     }
@@ -223,10 +227,12 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
+const PLAIN: &str = "";
 const BOLD: &str = "1";
 const DIM: &str = "2";
 const GREEN: &str = "1;32";
 const RED: &str = "1;31";
+const CYAN: &str = "36";
 const FRAME: Duration = Duration::from_millis(100);
 const GLANCE: Duration = Duration::from_millis(150);
 /// Numbers in a small picture.
