@@ -41,7 +41,7 @@ use self::patience::Patience;
 use self::ports::Ports;
 use self::relay::Relay;
 use self::report::{Attach, Cpu, Frozen, Report, Resume};
-use self::screen::{Mark, Screen, mib};
+use self::screen::{Mark, Screen, mib, ms};
 use super::Failure;
 use crate::runtime::startup::Environment;
 
@@ -254,7 +254,7 @@ impl Stage<'_> {
         let mut resume = self.resume(&before)?;
         resume.dialled_after_ms = dialled_after.as_millis() as u64;
         resume.load = load.finish()?;
-        let (fine, text) = self.judge_resume("cut", "resumed", &resume);
+        let (fine, text) = self.judge("cut", "resumed", &resume);
         self.screen.row(fine, "cut", &resume.load, &text);
         self.screen.more(&format!("the replica dialled {} after the link was back", ms(dialled_after)));
         self.report.cut = Some(resume);
@@ -275,7 +275,7 @@ impl Stage<'_> {
         self.replica.thaw()?;
         let mut resume = self.resume(&before)?;
         resume.load = load;
-        let (fine, text) = self.judge_resume("frozen", "went on", &resume);
+        let (fine, text) = self.judge("frozen", "went on", &resume);
         let grown = memory_bytes.saturating_sub(memory_before_bytes);
         let memory = format!("the primary's memory {}, before {}", mib(memory_bytes), mib(memory_before_bytes));
         let fits = grown <= MEMORY_GROWTH_MAX;
@@ -420,19 +420,13 @@ impl Stage<'_> {
         })
     }
 
-    fn judge_resume(&mut self, act: &str, verb: &str, resume: &Resume) -> (Mark, String) {
-        let Resume { frames, took_ms, full_syncs, window_held, .. } = resume;
-        let frames = HumanCount(*frames);
-        let took = ms(Duration::from_secs_f64(took_ms / 1e3));
-        let text = match (full_syncs, window_held) {
-            (0, _) => format!("{verb}, 0 full syncs, {frames} frames in {took}"),
-            (syncs, true) => {
-                self.complain(format!("{act}: {syncs} full syncs though the backlog held what was missed"));
-                format!("{syncs} full syncs though the backlog held {frames} frames, {took}")
-            }
-            (syncs, false) => format!("the backlog was too short for {frames} frames: {syncs} full syncs, {took}"),
-        };
-        (Mark::of(*full_syncs == 0 || !window_held), text)
+    /// Says how a resume went; a complaint where it is red.
+    fn judge(&mut self, act: &str, verb: &str, resume: &Resume) -> (Mark, String) {
+        let text = resume.text(verb);
+        if !resume.is_fine() {
+            self.complain(format!("{act}: {text}"));
+        }
+        (Mark::of(resume.is_fine()), text)
     }
 
     fn await_dial(&mut self, connections: u64) -> Result<(), Trouble> {
@@ -509,11 +503,6 @@ fn keys(client: &mut Client) -> Result<u64, Trouble> {
         client::Value::Integer(keys) => Ok(keys.unsigned_abs()),
         other => Err(Trouble::new(format!("DBSIZE was answered with {other:?}"))),
     }
-}
-
-fn ms(time: Duration) -> String {
-    let ms = time.as_secs_f64() * 1e3;
-    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{} ms", HumanCount(ms as u64)) }
 }
 
 /// The beginning of a digest: enough to tell two apart.

@@ -1,9 +1,13 @@
 //! The numbers of one demonstration, and what is wrong with them.
 
+use std::time::Duration;
+
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::equality::Equality;
 use super::load::Loaded;
+use super::screen::ms;
 
 /// What `--json` writes. What was not reached is `null`.
 #[derive(Default, Debug, Serialize)]
@@ -58,6 +62,24 @@ pub(super) struct Resume {
     pub load: Loaded,
 }
 
+impl Resume {
+    /// A full sync is a fault where the backlog held what was missed.
+    pub fn is_fine(&self) -> bool {
+        self.full_syncs == 0 || !self.window_held
+    }
+
+    /// How it went; `verb` is what a replica does that needs no sync.
+    pub fn text(&self, verb: &str) -> String {
+        let (syncs, frames) = (self.full_syncs, HumanCount(self.frames));
+        let took = ms(Duration::from_secs_f64(self.took_ms / 1e3));
+        match (syncs, self.window_held) {
+            (0, _) => format!("{verb}, 0 full syncs, {frames} frames in {took}"),
+            (_, true) => format!("{syncs} full syncs though the backlog held the {frames} frames; {took}"),
+            (_, false) => format!("{syncs} full syncs, the backlog was too short for {frames} frames; {took}"),
+        }
+    }
+}
+
 /// A replica that was stopped, and then went on.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Frozen {
@@ -76,4 +98,26 @@ pub(super) struct Cpu {
     pub writes: u64,
     pub primary_us_per_write: f64,
     pub replica_us_per_write: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_sync_is_red_where_the_window_held() {
+        let load = Loaded { writes_per_second: 0, p50_us: 0, p99_us: 0, max_us: 0, samples: 0 };
+        let resume = |full_syncs, window_held| Resume {
+            frames: 41_002,
+            took_ms: 31.4,
+            full_syncs,
+            window_held,
+            dialled_after_ms: 0,
+            load,
+        };
+        assert!(resume(0, true).is_fine() && resume(0, false).is_fine() && resume(2, false).is_fine());
+        assert!(!resume(1, true).is_fine());
+        assert_eq!(resume(0, true).text("resumed"), "resumed, 0 full syncs, 41,002 frames in 31 ms");
+        assert_eq!(resume(1, true).text("resumed"), "1 full syncs though the backlog held the 41,002 frames; 31 ms");
+    }
 }

@@ -216,6 +216,12 @@ pub(super) fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// A time as a person reads it.
+pub(super) fn ms(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1e3;
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{} ms", HumanCount(ms as u64)) }
+}
+
 /// A small picture of numbers over time: the highest is a full block.
 fn spark(history: &VecDeque<u64>) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
