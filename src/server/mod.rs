@@ -13,6 +13,7 @@ mod demo;
 mod node;
 mod serve;
 mod session;
+mod survey;
 mod upstream;
 mod wait;
 
