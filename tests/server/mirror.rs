@@ -1,6 +1,6 @@
 //! A replica that attaches in the middle of a load ends equal, whatever the numbers of shards are.
 
-use crate::compare::assert_becomes_equal;
+use crate::compare::{assert_becomes_equal, await_caught_up};
 use crate::kevy::Kevy;
 use crate::load::Benchmark;
 use crate::wait_until;
@@ -89,4 +89,23 @@ fn mirrors(primary_shards: u16, replica_shards: u16) {
     assert_becomes_equal(&primary, &replica);
     assert_eq!(primary.number("master_repl_offset") % 200_000, 0, "every SET is one frame");
     assert_eq!(primary.number("connected_slaves"), 1);
+}
+
+#[test]
+fn a_sync_takes_little_memory_on_either_side() {
+    if !Benchmark::is_there() {
+        return;
+    }
+    // A small window, filled before the sync: what grows then, grows because of it.
+    let primary = Kevy::start(1, &["--role", "primary", "--replication-buffer-size", "16mb"]);
+    Benchmark::sets(primary.port, 600_000, 300_000).finish();
+    let before = primary.peak_memory();
+    let replica = Kevy::replica(2, primary.port_base);
+    await_caught_up(&primary, &replica);
+    assert_eq!(primary.number("sync_full"), 1);
+    let grown = primary.peak_memory() - before;
+    assert!(grown <= 32 << 20, "the primary's peak grew by {} MiB", grown >> 20);
+    let (peak, end) = (replica.peak_memory(), replica.number("used_memory_rss"));
+    assert!(peak * 10 <= end * 12, "the replica's peak was {} MiB, it ends with {}", peak >> 20, end >> 20);
+    assert_eq!(primary.digest(), replica.digest());
 }
