@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # usage: scripts/unsafe-check.sh
-# Runs the tests of the modules that have `unsafe` under valgrind, out of the binary that `cargo test` builds. Without valgrind it is skipped,
-# loudly; under CI=true that is a failure.
+# Runs tests of every module that has `unsafe` with memory being watched. Without I/O: under valgrind, out of the binary that `cargo test`
+# builds. Around glommio's sockets, which valgrind makes stand still: under AddressSanitizer, with a nightly toolchain. What is missing is
+# said loudly; under CI=true a missing valgrind is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 under_valgrind=(src/source/segment.rs src/store/prefetch.rs src/runtime/iouring.rs)
-# Only with executors, which stand still under valgrind: tests/runtime.rs runs it as it is.
-unwatched=(src/runtime/fd.rs)
+under_sanitizer=(src/runtime/fd.rs)
 for file in $(grep -rlE 'unsafe (\{|impl|fn)' src); do
-    printf '%s\n' "${under_valgrind[@]}" "${unwatched[@]}" | grep -qxF "$file" || {
+    printf '%s\n' "${under_valgrind[@]}" "${under_sanitizer[@]}" | grep -qxF "$file" || {
         echo "$file has unsafe, and $0 knows no test that reaches it" >&2
         exit 1
     }
@@ -31,4 +31,13 @@ if command -v valgrind >/dev/null; then
 else
     echo "SKIPPED: valgrind is missing; ${under_valgrind[*]} were not watched" >&2
     [ "${CI-}" != true ]
+fi
+
+if cargo +nightly --version >/dev/null 2>&1 && [ "$(uname -m)" = x86_64 ]; then
+    # A target of its own, so that build scripts stay as they are; dependencies are built fast rather than well.
+    RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS-}" cargo +nightly test --locked --no-default-features --features runtime \
+        --config 'profile.dev.package."*".opt-level=0' --target x86_64-unknown-linux-gnu --target-dir target/asan \
+        --test runtime -- a_connection_is_made connections_go | some_ran
+else
+    echo "SKIPPED: no nightly toolchain; ${under_sanitizer[*]} was not watched" >&2
 fi
