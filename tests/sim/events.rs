@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::matrix::Matrix;
+
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident $floor:literal,)*) => {
         /// Something that a run is there to meet.
@@ -83,27 +85,35 @@ events! {
 }
 
 /// How often each event happened.
-#[derive(Clone, Default)]
-pub struct Events(Vec<u64>);
+#[derive(Clone)]
+pub struct Events {
+    counts: Vec<u64>,
+    /// Commands on several keys against the states of their slots.
+    pub matrix: Matrix,
+}
 
 impl Events {
+    pub fn new() -> Events {
+        Events { counts: vec![0; Event::ALL.len()], matrix: Matrix::new() }
+    }
+
     pub fn count(&mut self, event: Event) {
         self.add(event, 1);
     }
 
     pub fn add(&mut self, event: Event, times: u64) {
-        self.0.resize(Event::ALL.len(), 0);
-        self.0[event as usize] += times;
+        self.counts[event as usize] += times;
     }
 
     pub fn get(&self, event: Event) -> u64 {
-        self.0.get(event as usize).copied().unwrap_or(0)
+        self.counts[event as usize]
     }
 
     pub fn merge(&mut self, other: &Events) {
         for &event in Event::ALL {
             self.add(event, other.get(event));
         }
+        self.matrix.merge(&other.matrix);
     }
 
     /// The events that happened too seldom in `seeds` runs.
@@ -117,6 +127,6 @@ impl fmt::Display for Events {
         for &event in Event::ALL {
             writeln!(f, "{:>10}  {event:?}", self.get(event))?;
         }
-        Ok(())
+        write!(f, "{}", self.matrix)
     }
 }

@@ -9,6 +9,8 @@ use kevy_replicate::snapshot::{Copy, Digest, Keyspace};
 use kevy_replicate::store::KeyspaceStore;
 use kevy_replicate::wire::{Argv, effect};
 
+use crate::matrix::Kind;
+
 /// The history of one stream in one generation, from its beginning.
 pub struct History {
     store: KeyspaceStore,
@@ -17,11 +19,27 @@ pub struct History {
     digests: HashMap<HashSlot, Vec<(Offset, Digest)>>,
     /// The offsets that lie inside a group.
     inside_groups: Vec<(Offset, Offset)>,
+    /// Commands on several keys, by the first frame of each.
+    commands: HashMap<Offset, Crossing>,
+}
+
+/// A command that concerns two slots, or all.
+#[derive(Clone, Copy, Debug)]
+pub struct Crossing {
+    pub kind: Kind,
+    /// Source and target; `None` for all slots.
+    pub slots: Option<(HashSlot, HashSlot)>,
 }
 
 impl History {
     pub fn new() -> History {
-        History { store: KeyspaceStore::new(), head: Offset::ZERO, digests: HashMap::new(), inside_groups: Vec::new() }
+        History {
+            store: KeyspaceStore::new(),
+            head: Offset::ZERO,
+            digests: HashMap::new(),
+            inside_groups: Vec::new(),
+            commands: HashMap::new(),
+        }
     }
 
     pub fn head(&self) -> Offset {
@@ -51,6 +69,16 @@ impl History {
     pub fn close_group(&mut self, frames: u64) {
         let begin = Offset::new(self.head.get() - frames);
         self.inside_groups.push((begin, self.head));
+    }
+
+    /// What is recorded from `begin` on comes of a command on several keys.
+    pub fn note_command(&mut self, begin: Offset, crossing: Crossing) {
+        self.commands.insert(begin, crossing);
+    }
+
+    /// The command on several keys whose frames begin at `begin`.
+    pub fn command(&self, begin: Offset) -> Option<Crossing> {
+        self.commands.get(&begin).copied()
     }
 
     fn note(&mut self, slot: HashSlot) {

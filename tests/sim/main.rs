@@ -7,13 +7,15 @@
 //!                  └────────▶ history (the truth) ◀─ check ─┘
 //! ```
 //!
-//! `SIM_SEEDS` says how many seeds run (200), `SIM_FIRST` which is the first, `SIM_HASH` how stores lay out their keys, `SIM_SEED` that
+//! `SIM_SEEDS` says how many seeds run (1,000), `SIM_FIRST` which is the first, `SIM_HASH` how stores lay out their keys, `SIM_SEED` that
 //! only one seed runs, with a trace.
 //! A seed that fails names the command that runs it again.
 
 mod events;
 mod history;
 mod link;
+mod matrix;
+mod places;
 mod plan;
 mod plant;
 mod primary;
@@ -80,9 +82,9 @@ fn seeds_converge() {
         println!("{}", World::new(Plan::of(seed), Plant::None, true).run());
         return;
     }
-    let seeds = number("SIM_SEEDS").unwrap_or(200);
+    let seeds = number("SIM_SEEDS").unwrap_or(1_000);
     let first = number("SIM_FIRST").unwrap_or(0);
-    let mut events = Events::default();
+    let mut events = Events::new();
     for seed in first..first + seeds {
         match catch_unwind(AssertUnwindSafe(|| run(seed, Plant::None))) {
             Ok(met) => events.merge(&met),
@@ -95,6 +97,8 @@ fn seeds_converge() {
     if seeds >= 100 {
         let seldom = events.under_floor(seeds);
         assert!(seldom.is_empty(), "too seldom in {seeds} seeds: {seldom:?}");
+        let empty = events.matrix.empty();
+        assert!(empty.is_empty(), "never met in {seeds} seeds: {empty:?}");
     }
 }
 

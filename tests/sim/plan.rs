@@ -57,7 +57,7 @@ impl Plan {
         let same_counts = one_of(&[0, 0, 1]) == 1;
         let replica_shards =
             (0..replicas).map(|_| if same_counts { primary_shards } else { one_of(&[1, 2, 3, 4]) as u16 }).collect();
-        Plan {
+        let plan = Plan {
             seed,
             primary_shards,
             replica_shards,
@@ -79,6 +79,27 @@ impl Plan {
             replica_restart_every: one_of(&[60, 200, 1_000_000]),
             primary_restart_every: one_of(&[150, 1_000_000, 1_000_000, 1_000_000]),
             flush_every: one_of(&[30, 100, 1_000]),
+        };
+        if seed % 4 == 3 { plan.with_long_syncs(&mut one_of) } else { plan }
+    }
+
+    /// The same shape with syncs that take long: large slots in small pieces over narrow links, in a window that holds.
+    fn with_long_syncs(self, one_of: &mut impl FnMut(&[u64]) -> u64) -> Plan {
+        Plan {
+            window_bytes: 1 << 20,
+            piece_bytes: one_of(&[1, 60]) as usize,
+            damage_every: one_of(&[5, 20]),
+            link_bytes: one_of(&[300, 2_000]) as usize,
+            delay_max: one_of(&[0, 1, 5]),
+            tags: 8,
+            keys: one_of(&[4, 20]) as usize,
+            preload: 1_000,
+            ticks: 400,
+            cut_every: one_of(&[30, 100]),
+            replica_restart_every: 100,
+            primary_restart_every: u64::MAX,
+            flush_every: 1_000,
+            ..self
         }
     }
 }

@@ -17,15 +17,21 @@ pub enum Plant {
     LoseBatch,
     /// An owner applies frames to slots that it does not have.
     ApplyNotBegun,
+    /// Effects on a slot that is being loaded are left out.
+    SkipStaging,
+    /// A FLUSHALL leaves the slot that is being loaded as it is.
+    KeepStaging,
 }
 
 impl Plant {
-    pub const BUGS: [Plant; 6] = [
+    pub const BUGS: [Plant; 8] = [
         Plant::SkipFrame,
         Plant::ApplyTwice,
         Plant::AckBeforeApply,
         Plant::DumpOneLate,
         Plant::LoseBatch,
         Plant::ApplyNotBegun,
+        Plant::SkipStaging,
+        Plant::KeepStaging,
     ];
 }

@@ -1,18 +1,20 @@
 //! The primary's node: its shards, each with its store, its source, and a session for each connection.
 
 use kevy_replicate::handshake::{Lineage, RefuseReason, SyncReason, Verdict};
-use kevy_replicate::id::{Generation, Moment, Offset, ShardCount, UnixMs};
+use kevy_replicate::id::{Generation, HashSlot, Moment, Offset, ShardCount, UnixMs};
 use kevy_replicate::resp::{Protocol, Reply};
 use kevy_replicate::shard::{Role, Shard as Core};
 use kevy_replicate::source::{Event as Told, LinkError, Session, SessionError, Source, SourceConfig, Timeouts};
-use kevy_replicate::store::{KeyspaceStore, command, hash};
+use kevy_replicate::store::{KeyspaceStore, ScanCursor, command, hash};
 use kevy_replicate::wire::{Command, Decoder, Message};
 
 use crate::events::{Event, Events};
 use crate::history::History;
+use crate::places::Places;
 use crate::plan::Plan;
 use crate::plant::Plant;
 use crate::store::Dumped;
+use crate::watch::Watch;
 use crate::workload::Args;
 
 pub struct Primary {
@@ -32,12 +34,17 @@ pub struct Shard {
 struct Pieces {
     sent: u64,
     damage_every: u64,
+    /// Slots of which a piece was damaged, not yet told.
+    damaged: Vec<HashSlot>,
 }
 
 struct Connection {
     session: Session,
     /// What the link had no room for.
     unsent: Vec<u8>,
+    watch: Watch,
+    /// Where slots stand behind everything that was given out.
+    places: Places,
 }
 
 /// The connection is to be closed.
@@ -64,7 +71,7 @@ impl Primary {
             Shard {
                 core: Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed),
                 piece_bytes: plan.piece_bytes,
-                pieces: Pieces { sent: 0, damage_every: plan.damage_every },
+                pieces: Pieces { sent: 0, damage_every: plan.damage_every, damaged: Vec::new() },
                 connections: Vec::new(),
                 plant,
             }
@@ -110,6 +117,26 @@ impl Shard {
         &self.core.store
     }
 
+    /// The keys in a slot, or those for values of one type.
+    pub fn keys_in(&self, slot: HashSlot, kind: Option<&str>) -> Vec<String> {
+        let mut keys = Vec::new();
+        let mut cursor = ScanCursor::at_slot(slot);
+        while cursor.slot() == slot && keys.len() < 100 {
+            let next = self.store().scan(cursor, 20, |entry| {
+                let key = String::from_utf8_lossy(entry.key()).into_owned();
+                let fits = kind.is_none_or(|kind| key.split('}').nth(1).is_some_and(|name| name.starts_with(kind)));
+                if fits && hash::slot_of(entry.key()) == slot {
+                    keys.push(key);
+                }
+            });
+            if next == cursor || next == ScanCursor::START {
+                break;
+            }
+            cursor = next;
+        }
+        keys
+    }
+
     pub fn end_turn(&mut self) {
         self.core.end_turn();
     }
@@ -144,10 +171,11 @@ impl Shard {
         }
     }
 
-    /// A connection comes in; returns its number.
-    pub fn accept(&mut self, now: Moment) -> usize {
+    /// A connection comes in, of a replica whose slots stand at `places`; returns its number.
+    pub fn accept(&mut self, places: Places, now: Moment) -> usize {
         let timeouts = Timeouts { heartbeat_ms: 100, link_timeout_ms: u64::MAX };
-        self.connections.push(Some(Connection { session: Session::new(timeouts, now), unsent: Vec::new() }));
+        let session = Session::new(timeouts, now);
+        self.connections.push(Some(Connection { session, unsent: Vec::new(), watch: Watch::new(), places }));
         self.connections.len() - 1
     }
 
@@ -156,6 +184,23 @@ impl Shard {
         let (source, _, connections, _) = self.parts();
         if let Some(link) = connections[number].take().and_then(|connection| connection.session.link()) {
             source.detach(link, now);
+        }
+    }
+
+    /// Where slots stand at the end of what was given to a connection.
+    pub fn places(&self, number: usize) -> Option<&Places> {
+        self.connections[number].as_ref().map(|connection| &connection.places)
+    }
+
+    /// Slots of which a piece was damaged since the last call.
+    pub fn take_damaged(&mut self) -> Vec<HashSlot> {
+        std::mem::take(&mut self.pieces.damaged)
+    }
+
+    /// A slot is sent again on a connection, since its end did not fit.
+    pub fn lost(&mut self, number: usize, slot: HashSlot) {
+        if let Some(connection) = &mut self.connections[number] {
+            connection.places.lost(slot);
         }
     }
 
@@ -199,11 +244,15 @@ impl Shard {
                 Ok(None) => break,
                 Ok(Some(bytes)) if plant == Plant::DumpOneLate => late_by_one(&mut connection.unsent, &bytes),
                 Ok(Some(bytes)) => {
+                    connection.watch.see(&bytes, &mut connection.places, |_, _| {});
                     connection.unsent.extend_from_slice(&bytes);
                     // The last piece of a slot may be empty.
                     let has_payload = bytes.iter().position(|&byte| byte == b'\n') < Some(bytes.len() - 1);
                     if bytes.starts_with(b"+PIECE ") && has_payload && pieces.strikes() {
                         events.count(Event::Damaged);
+                        let line = String::from_utf8_lossy(&bytes);
+                        let slot = line.split(' ').nth(1).and_then(|slot| slot.parse().ok()).and_then(HashSlot::new);
+                        pieces.damaged.push(slot.expect("a piece names its slot"));
                         *connection.unsent.last_mut().expect("a piece has a payload") ^= 1;
                     }
                 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 use kevy_replicate::handshake::{ReplicaId, Verdict};
 use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
-use kevy_replicate::replica::{Dial, Dialled, Event as Said, Session, SessionConfig, SessionError};
+use kevy_replicate::replica::{Ask, Dial, Dialled, Event as Said, Session, SessionConfig, SessionError};
 use kevy_replicate::shard::following::{Following, Offered, Policy};
 use kevy_replicate::shard::{Batch, Body, Done, Role, Router, Shard as Core};
 use kevy_replicate::snapshot::{Copy, Keyspace};
@@ -162,15 +162,16 @@ impl Replica {
         if room < LINES { Vec::new() } else { self.streams[stream].session.poll_transmit(now) }
     }
 
-    /// One shard of the node does something: puller or owner.
-    pub fn turn(&mut self, rng: &mut Rng, events: &mut Events) {
+    /// One shard of the node does something: puller or owner. Tells which slots of which stream it asks for again.
+    pub fn turn(&mut self, rng: &mut Rng, events: &mut Events) -> Option<(usize, Vec<Ask>)> {
         let stream = rng.usize(..self.streams.len());
         let owner = rng.usize(..self.owners.len());
         match rng.u8(0..4) {
             0 => self.push(stream, owner, rng, events),
             1 | 2 => self.apply(stream, owner),
-            _ => self.complete(stream, owner, rng, events),
+            _ => return Some((stream, self.complete(stream, owner, rng, events))),
         }
+        None
     }
 
     /// The puller moves batches to a ring, as far as it takes them.
@@ -225,13 +226,15 @@ impl Replica {
     }
 
     /// The puller hears what an owner is done with.
-    fn complete(&mut self, stream: usize, owner: usize, rng: &mut Rng, events: &mut Events) {
+    fn complete(&mut self, stream: usize, owner: usize, rng: &mut Rng, events: &mut Events) -> Vec<Ask> {
+        let mut asked = Vec::new();
         let Stream { session, router, rings, .. } = &mut self.streams[stream];
         for _ in 0..rng.u8(1..4) {
             let Some(done) = rings[owner].done.pop_front() else { break };
             for ask in router.complete(ShardId::new(owner as u16), done) {
                 events.count(Event::Asked);
                 session.need(ask.slot, ask.whole);
+                asked.push(ask);
             }
         }
         let applied = if self.plant == Plant::AckBeforeApply { Some(session.next()) } else { router.watermark() };
@@ -242,6 +245,7 @@ impl Replica {
             events.count(Event::Synced);
             session.synced();
         }
+        asked
     }
 
     pub fn rings_are_empty(&self, stream: usize) -> bool {

@@ -76,6 +76,7 @@ impl Keyspace for Applied<'_> {
                 self.real.apply(copy, at, effect)?;
                 self.real.apply(copy, at, effect)
             }
+            Plant::SkipStaging if copy == Copy::Staging => Ok(()),
             _ => self.real.apply(copy, at, effect),
         }
     }
@@ -85,7 +86,9 @@ impl Keyspace for Applied<'_> {
     }
 
     fn clear(&mut self, copy: Copy, slot: HashSlot) {
-        self.real.clear(copy, slot);
+        if self.plant != Plant::KeepStaging || copy == Copy::Live {
+            self.real.clear(copy, slot);
+        }
     }
 
     fn slot_len(&self, copy: Copy, slot: HashSlot) -> usize {

@@ -1,6 +1,9 @@
-//! Looks at what arrives on a link, to know what a cut hits. Judges nothing.
+//! Looks at what is sent or arrives on a link, to know what a cut hits and where slots stand. Judges nothing.
 
-use kevy_replicate::wire::{Decoder, Item, Message};
+use kevy_replicate::id::Offset;
+use kevy_replicate::wire::{Decoder, Frames, Item, Message};
+
+use crate::places::Places;
 
 pub struct Watch {
     /// Whether the answer of the handshake has arrived.
@@ -21,7 +24,8 @@ impl Watch {
         Watch { answered: false, decoder: Decoder::new(), loading: false, syncing: false, begun: 0, dropped: 0 }
     }
 
-    pub fn see(&mut self, mut bytes: &[u8]) {
+    /// Bytes go by; what they say of slots is noted in `places`, and each frame is shown with how slots stand before it.
+    pub fn see(&mut self, mut bytes: &[u8], places: &mut Places, mut on_frame: impl FnMut(&Places, Offset)) {
         if !self.answered {
             let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else { return };
             self.answered = true;
@@ -30,20 +34,26 @@ impl Watch {
         self.decoder.recv(bytes);
         // What is malformed, the session finds.
         while let Ok(Some(message)) = self.decoder.next() {
-            if let Message::Item(item) = message {
-                match item {
-                    Item::SlotBegin { .. } => {
-                        (self.loading, self.syncing) = (true, true);
-                        self.begun += 1;
+            let mut each = |frames: Frames<'_>| frames.iter().for_each(|frame| on_frame(places, frame.offset));
+            match message {
+                Message::Frames(frames) => each(frames),
+                Message::Group(frames) => each(frames),
+                Message::Item(item) => {
+                    places.item(&item);
+                    match item {
+                        Item::SlotBegin { .. } => {
+                            (self.loading, self.syncing) = (true, true);
+                            self.begun += 1;
+                        }
+                        Item::Sync { .. } | Item::Slots { .. } => self.syncing = true,
+                        Item::SlotEnd { .. } => self.loading = false,
+                        Item::SlotDrop { .. } => {
+                            self.loading = false;
+                            self.dropped += 1;
+                        }
+                        Item::SyncEnd { .. } => self.syncing = false,
+                        _ => {}
                     }
-                    Item::Sync { .. } | Item::Slots { .. } => self.syncing = true,
-                    Item::SlotEnd { .. } => self.loading = false,
-                    Item::SlotDrop { .. } => {
-                        self.loading = false;
-                        self.dropped += 1;
-                    }
-                    Item::SyncEnd { .. } => self.syncing = false,
-                    _ => {}
                 }
             }
         }

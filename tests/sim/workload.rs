@@ -43,6 +43,13 @@ impl Workload {
         format!("{}{kind}{}", tags[rng.usize(..tags.len())], rng.usize(..self.keys))
     }
 
+    /// A key of a type in a slot that clients write to.
+    pub fn key_in(&self, shard: ShardId, slot: HashSlot, kind: Option<&str>, rng: &mut Rng) -> String {
+        let tag = self.tags[shard.index()].iter().find(|tag| hash::slot_of(tag.as_bytes()) == slot);
+        let kind = kind.unwrap_or_else(|| KINDS[rng.usize(..KINDS.len())]);
+        format!("{}{kind}{}", tag.expect("one of the slots"), rng.usize(..self.keys))
+    }
+
     /// A command whose keys are all of `shard`. `now_ms` is the primary's clock.
     pub fn command(&mut self, shard: ShardId, now_ms: u64, rng: &mut Rng) -> Args {
         self.counter += 1;
@@ -51,8 +58,7 @@ impl Workload {
         }
         let n = self.counter.to_string();
         // A key of any type now and then: what holds a value of another type answers with an error, or is replaced.
-        let any = ["s", "n", "l", "h", "e", "z", "x"];
-        let any = |rng: &mut Rng| any[rng.usize(..any.len())];
+        let any = |rng: &mut Rng| KINDS[rng.usize(..KINDS.len())];
         let key = |kind: &str, rng: &mut Rng| self.key(shard, kind, rng);
         let member = || format!("m{}", small(self.counter));
         let soon = (now_ms + rng.u64(1..60)).to_string();
@@ -87,10 +93,13 @@ impl Workload {
     }
 }
 
+/// What keys are for: strings, numbers, lists, hashes, sets, sorted sets, and what changes its type.
+const KINDS: [&str; 7] = ["s", "n", "l", "h", "e", "z", "x"];
+
 fn small(counter: u64) -> u64 {
     counter.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62
 }
 
-fn args(args: &[&str]) -> Args {
+pub fn args(args: &[&str]) -> Args {
     args.iter().map(|arg| arg.as_bytes().to_vec()).collect()
 }

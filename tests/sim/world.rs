@@ -1,22 +1,27 @@
 //! One cluster in virtual time: who does what in a tick, what goes wrong, and what must hold after it.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardId, UnixMs};
 use kevy_replicate::limits;
+use kevy_replicate::replica::Ask;
 use kevy_replicate::slot::State;
 use kevy_replicate::snapshot::{Copy, Keyspace};
+use kevy_replicate::store::hash;
 
 use crate::events::{Event, Events};
-use crate::history::History;
+use crate::history::{Crossing, History};
 use crate::link::Link;
+use crate::matrix::{Cell, Kind, Matrix, Place};
+use crate::places::Places;
 use crate::plan::Plan;
 use crate::plant::Plant;
 use crate::primary::Primary;
 use crate::replica::{Ended, Replica};
 use crate::watch::Watch;
-use crate::workload::Workload;
+use crate::workload::{Args, Workload};
 
 /// Ticks within which a healed and quiet cluster must have come to rest.
 const TICKS_TO_CONVERGE: u64 = 30_000;
@@ -43,6 +48,12 @@ pub struct World {
     archive: HashMap<Generation, Vec<History>>,
     /// What a slot held that a replica does not have whole: until it is replaced or flushed, it may not change.
     stale: HashMap<(usize, HashSlot), Digest>,
+    /// Of each replica and stream: where slots stand behind everything that has arrived.
+    places: Vec<Vec<Places>>,
+    /// Slots of which a damaged piece was sent to a stream of a replica.
+    damaged: HashSet<(usize, usize, HashSlot)>,
+    /// What the workload aimed at so far.
+    aimed: Matrix,
     /// Shards of the primary whose turn has not ended.
     open_turns: Vec<bool>,
     /// Whether it tells what happens.
@@ -84,7 +95,10 @@ impl World {
             rng,
             now: 0,
             clock_ms: 1_700_000_000_000,
-            events: Events::default(),
+            events: Events::new(),
+            places: replicas.iter().map(|_| shards.shards().map(|_| Places::new()).collect()).collect(),
+            aimed: Matrix::new(),
+            damaged: HashSet::new(),
             workload,
             starts: 1,
             replica_starts: replicas.len() as u64,
@@ -151,17 +165,68 @@ impl World {
         self.archive.insert(self.primary.generation, histories);
     }
 
-    /// One command on some shard. Its turn ends now or later.
+    /// One command on some shard, or a few: of the workload, or aimed at what has been met least. Its turn ends now or later.
     fn write(&mut self) {
         let shard = self.rng.usize(..self.primary.shards.len());
+        let aimed = if self.rng.bool() { self.aim(shard) } else { None };
+        let commands = aimed.unwrap_or_else(|| {
+            let clock = self.clock_ms + self.now;
+            vec![self.workload.command(ShardId::new(shard as u16), clock, &mut self.rng)]
+        });
+        for args in commands {
+            self.execute(shard, &args);
+        }
+    }
+
+    /// A command on several keys whose slots stand, at the end of some stream that is being synced, as they stood least often.
+    fn aim(&mut self, shard: usize) -> Option<Vec<Args>> {
+        let id = ShardId::new(shard as u16);
+        let replica = self.rng.usize(..self.replicas.len());
+        let Connection::Up { number, primary_is_gone: false, .. } = self.links[replica][shard] else { return None };
+        let places = self.primary.shards[shard].places(number)?.while_syncing(self.workload.slots(id))?;
+        let kinds: Vec<Kind> = Kind::all().collect();
+        // FLUSHALL leaves little to aim at.
+        let kind = kinds[self.rng.usize(..kinds.len())];
+        if kind == Kind::FlushAll && self.rng.u8(0..4) != 0 {
+            return None;
+        }
+        let mut slots: Vec<HashSlot> = places.keys().copied().collect();
+        slots.sort_unstable();
+        self.rng.shuffle(&mut slots);
+        let pairs = slots.iter().flat_map(|source| slots.iter().map(move |target| (*source, *target)));
+        let cell = |(source, target): &(HashSlot, HashSlot)| cell(places[source], places[target], source == target);
+        let (source, target) =
+            pairs.min_by_key(|pair| (self.aimed.get(kind, cell(pair)), Reverse(cell(pair).rarity())))?;
+        self.aimed.count(kind, cell(&(source, target)));
+        let wanted = kind.type_wanted();
+        let mut key = |slot: HashSlot| {
+            // One that is there, if one is: what is dumped or not yet dumped is what matters.
+            let there = self.primary.shards[shard].keys_in(slot, wanted);
+            if there.is_empty() || self.rng.u8(0..4) == 0 {
+                self.workload.key_in(id, slot, wanted, &mut self.rng)
+            } else {
+                there[self.rng.usize(..there.len())].clone()
+            }
+        };
+        let (source, target) = (key(source), key(target));
+        Some(kind.commands(&source, &target, &self.now.to_string()))
+    }
+
+    fn execute(&mut self, shard: usize, args: &Args) {
         self.tell(shard);
         if self.rng.u8(0..100) == 0 {
             // Somebody sets the clock.
             self.clock_ms = self.clock_ms.saturating_add_signed(self.rng.i64(-200..200));
         }
         let clock = self.clock_ms + self.now;
-        let args = self.workload.command(ShardId::new(shard as u16), clock, &mut self.rng);
-        let recorded = self.primary.shards[shard].execute(&args, UnixMs::new(clock), &mut self.events);
+        let begin = self.primary.shards[shard].source().next();
+        let recorded = self.primary.shards[shard].execute(args, UnixMs::new(clock), &mut self.events);
+        if let Some((kind, source, target)) = Kind::of(args).filter(|_| recorded) {
+            let slots =
+                (kind != Kind::FlushAll).then(|| (hash::locate(&args[source]).slot, hash::locate(&args[target]).slot));
+            let histories = self.archive.get_mut(&self.primary.generation).expect("it was opened at the start");
+            histories[shard].note_command(begin, Crossing { kind, slots });
+        }
         // A command that does not fit the segment closes the run before it.
         self.tell(shard);
         if recorded {
@@ -218,6 +283,7 @@ impl World {
             self.replicas[replica] = Replica::start(&self.plan, self.plant, replica, self.replica_starts);
             self.replica_starts += 1;
             self.stale.retain(|(of, _), _| *of != replica);
+            self.places[replica].fill(Places::new());
         }
         if self.rng.u64(..self.plan.primary_restart_every) == 0 {
             self.events.count(Event::PrimaryRestart);
@@ -277,6 +343,7 @@ impl World {
             }
             Connection::Up { link, number, primary_is_gone, .. } => {
                 self.replicas[replica].hang_up(stream);
+                self.places[replica][stream].cut();
                 if noticed == Noticed::Replica && !primary_is_gone {
                     let until = self.now + self.rng.u64(0..200);
                     self.half_open.push(HalfOpen { replica, stream, number, link, until });
@@ -324,8 +391,22 @@ impl World {
             self.check(replica, stream);
             for _ in 0..self.rng.usize(0..=self.plan.turns) {
                 let some = self.rng.usize(..self.replicas.len());
-                self.replicas[some].turn(&mut self.rng, &mut self.events);
+                if let Some((of, asks)) = self.replicas[some].turn(&mut self.rng, &mut self.events) {
+                    asks.into_iter().for_each(|ask| self.asked(some, of, ask));
+                }
                 self.check_all(some);
+            }
+        }
+    }
+
+    /// A replica asks for a slot again: only because it was damaged.
+    fn asked(&mut self, replica: usize, stream: usize, Ask { slot, whole }: Ask) {
+        let damaged = self.damaged.contains(&(replica, stream, slot));
+        assert!(damaged, "replica {replica} stream {stream}: asks for slot {slot}, of which nothing was damaged");
+        if !whole {
+            self.places[replica][stream].lost(slot);
+            if let Connection::Up { number, primary_is_gone: false, .. } = self.links[replica][stream] {
+                self.primary.shards[stream].lost(number, slot);
             }
         }
     }
@@ -345,7 +426,7 @@ impl World {
                 let capacity = (self.plan.link_bytes >> self.rng.u8(0..5)).max(32);
                 self.links[replica][stream] = Connection::Up {
                     link: Box::new(Link::new(capacity, self.plan.delay_max)),
-                    number: shard.accept(now),
+                    number: shard.accept(self.places[replica][stream].clone(), now),
                     watch: Box::new(Watch::new()),
                     primary_is_gone: false,
                 };
@@ -368,11 +449,20 @@ impl World {
             shard.receive(*number, &arrived, now, &mut self.events).map_err(|_| Ended)?;
             let down = shard.transmit(*number, link.down.room(), now, &mut self.events).map_err(|_| Ended)?;
             link.down.write(&down, self.now, &mut self.rng);
+            self.damaged.extend(shard.take_damaged().into_iter().map(|slot| (replica, stream, slot)));
         }
         if node.can_receive(stream) {
             let room = self.rng.usize(1..=self.plan.read_bytes);
             let arrived = link.down.read(self.now, room, &mut self.rng);
-            watch.see(&arrived);
+            let (slots, histories) = (&self.workload, &self.archive[&self.primary.generation]);
+            let (history, matrix) = (&histories[stream], &mut self.events.matrix);
+            watch.see(&arrived, &mut self.places[replica][stream], |places, offset| {
+                let Some(crossing) = history.command(offset) else { return };
+                let slots = slots.slots(ShardId::new(stream as u16));
+                if let Some(places) = places.while_syncing(slots) {
+                    count_cells(matrix, crossing, &places, |slot| history.digest(slot, offset) != Digest::default());
+                }
+            });
             self.events.add(Event::Begun, std::mem::take(&mut watch.begun));
             self.events.add(Event::Dropped, std::mem::take(&mut watch.dropped));
             node.receive(stream, &arrived, now, &mut self.events)?;
@@ -489,6 +579,31 @@ impl World {
             }
         }
     }
+}
+
+/// Counts which states a command met. FLUSHALL meets those of every pair of slots of which one `held` a key.
+fn count_cells(
+    matrix: &mut Matrix,
+    crossing: Crossing,
+    places: &HashMap<HashSlot, Place>,
+    held: impl Fn(HashSlot) -> bool,
+) {
+    match crossing.slots {
+        Some((source, target)) => {
+            let place = |slot| places.get(&slot).copied().expect("the workload's slots are known");
+            matrix.count(crossing.kind, cell(place(source), place(target), source == target));
+        }
+        None => {
+            let pairs = places.keys().filter(|slot| held(**slot)).flat_map(|source| {
+                places.keys().map(move |target| cell(places[source], places[target], source == target))
+            });
+            pairs.collect::<HashSet<Cell>>().into_iter().for_each(|cell| matrix.count(crossing.kind, cell));
+        }
+    }
+}
+
+fn cell(source: Place, target: Place, same: bool) -> Cell {
+    if same { Cell::One(source) } else { Cell::Two(source, target) }
 }
 
 impl std::fmt::Debug for World {
