@@ -40,6 +40,8 @@ use std::convert::Infallible;
 use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Applier, Dial, Dialled, Event, Session, SessionConfig, SessionError};
@@ -117,6 +119,12 @@ pub enum ClientError {
     #[error(transparent)]
     Session(#[from] SessionError),
 }
+
+/// Tells this process from every other one: what its clients acknowledge on several streams counts together.
+static RUN: LazyLock<u64> = LazyLock::new(|| foldhash::quality::RandomState::default().hash_one(std::process::id()));
+
+/// Dials of this process so far: the newest one of an id wins.
+static DIALS: AtomicU64 = AtomicU64::new(0);
 
 impl ClientError {
     /// Whether the primary no longer has the frames that are wanted: only a client that takes a sync gets any further.
@@ -291,6 +299,7 @@ impl ReplicaClient {
     /// way on but a new one, from nothing.
     pub fn redial(&mut self) -> Result<(), ClientError> {
         self.socket = dial(&self.address)?;
+        self.session.count_dials_from(DIALS.fetch_add(1, Ordering::Relaxed));
         self.session.dial(Dial { dialled: Dialled::Again, holds_data: self.holds_data }, self.now());
         self.welcome = exchange(&self.socket, &self.address, &mut self.session, self.began)?;
         self.ended = false;
@@ -306,7 +315,7 @@ impl ReplicaClient {
     ) -> Result<ReplicaClient, ClientError> {
         let config = SessionConfig {
             id: ReplicaId::new(id)?,
-            run: foldhash::quality::RandomState::default().hash_one(id),
+            run: *RUN,
             stream,
             items,
             observer: false,
@@ -316,6 +325,7 @@ impl ReplicaClient {
             link_timeout_ms: limits::CLIENT_LINK_TIMEOUT_MS,
         };
         let mut session = Session::from_offset(config, from);
+        session.count_dials_from(DIALS.fetch_add(1, Ordering::Relaxed));
         session.dial(Dial { dialled: Dialled::NewAddress, holds_data: false }, Moment::ZERO);
         let socket = dial(address)?;
         let began = Instant::now();

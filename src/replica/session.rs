@@ -213,6 +213,12 @@ impl Session {
         Session { next, ..Session::new(config) }
     }
 
+    /// The numbers of the next dials are above `number`. One process gives no number twice for a stream: where it makes a session anew,
+    /// that one counts on.
+    pub fn count_dials_from(&mut self, number: u64) {
+        self.dials = self.dials.max(number);
+    }
+
     /// A connection is there: the request goes out first. What came on the one before is forgotten, what it made is not.
     pub fn dial(&mut self, dial: Dial, now: Moment) {
         self.hang_up();

@@ -3,7 +3,7 @@
 use crate::id::UnixMs;
 use crate::limits;
 use crate::resp::{Protocol, Reply};
-use crate::shard::Shard;
+use crate::shard::{Recorded, Shard};
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::Spec;
 use crate::wire::{ArgRange, Argv};
@@ -16,6 +16,7 @@ pub struct CommandBatch {
     located: Vec<Located>,
     commands: Vec<Carried>,
     replies: Vec<u8>,
+    recorded: Option<Recorded>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,7 @@ impl CommandBatch {
         for at in &self.located {
             shard.store.prefetch_entry(*at);
         }
+        let before = shard.recorded();
         for carried in &mut self.commands {
             let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
             let at = &self.located[carried.first_place as usize..carried.end_place as usize];
@@ -80,6 +82,12 @@ impl CommandBatch {
             shard.execute(carried.spec, argv, at, now, &mut Reply::new(&mut self.replies, carried.protocol));
             carried.reply_end = self.replies.len();
         }
+        self.recorded = shard.recorded().filter(|after| before != Some(*after));
+    }
+
+    /// Where the stream of the shard that executed it stood afterwards, if it recorded anything.
+    pub fn recorded(&self) -> Option<Recorded> {
+        self.recorded
     }
 
     /// The reply to command number `index`, encoded.
@@ -93,6 +101,7 @@ impl CommandBatch {
         self.ranges.clear();
         self.located.clear();
         self.commands.clear();
+        self.recorded = None;
         for bytes in [&mut self.bytes, &mut self.replies] {
             bytes.clear();
             if bytes.capacity() > limits::COMMAND_BATCH_BYTES_KEPT {

@@ -84,6 +84,8 @@ pub struct Gauges {
     pub clients: Cell<u64>,
     /// Client connections accepted so far.
     pub accepted: Cell<u64>,
+    /// Clients that wait for something other than the next command.
+    pub blocked: Cell<u64>,
 }
 
 /// Those who wait for the answers of one lane, the next one first.

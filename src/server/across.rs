@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use super::session::ClientSession;
 use crate::id::ShardId;
 use crate::resp::{Protocol, Reply};
 use crate::runtime::commands::CommandBatch;
@@ -33,19 +34,19 @@ pub(super) async fn execute(
     local: &Rc<Local>,
     spec: &'static Spec,
     argv: Argv<'_>,
-    protocol: Protocol,
+    client: &mut ClientSession,
     out: &mut Vec<u8>,
 ) {
     match spec.name {
-        "scan" => scan(local, spec, argv, protocol, out).await,
-        "randomkey" => random_key(local, spec, argv, protocol, out).await,
-        "dbsize" => everywhere(local, spec, argv, protocol, Join::Sum, out).await,
-        "keys" => everywhere(local, spec, argv, protocol, Join::Concatenate, out).await,
-        "flushall" | "flushdb" => everywhere(local, spec, argv, protocol, Join::Status, out).await,
-        "del" | "unlink" | "exists" | "touch" => by_key(local, spec, argv, protocol, Join::Sum, out).await,
-        "mset" => by_key(local, spec, argv, protocol, Join::Status, out).await,
-        "mget" => by_key(local, spec, argv, protocol, Join::Elements, out).await,
-        _ => Reply::new(out, protocol).error("CROSSSLOT Keys in request don't hash to the same shard"),
+        "scan" => scan(local, spec, argv, client, out).await,
+        "randomkey" => random_key(local, spec, argv, client, out).await,
+        "dbsize" => everywhere(local, spec, argv, client, Join::Sum, out).await,
+        "keys" => everywhere(local, spec, argv, client, Join::Concatenate, out).await,
+        "flushall" | "flushdb" => everywhere(local, spec, argv, client, Join::Status, out).await,
+        "del" | "unlink" | "exists" | "touch" => by_key(local, spec, argv, client, Join::Sum, out).await,
+        "mset" => by_key(local, spec, argv, client, Join::Status, out).await,
+        "mget" => by_key(local, spec, argv, client, Join::Elements, out).await,
+        _ => Reply::new(out, client.protocol).error("CROSSSLOT Keys in request don't hash to the same shard"),
     }
 }
 
@@ -54,7 +55,7 @@ async fn everywhere(
     local: &Rc<Local>,
     spec: &'static Spec,
     argv: Argv<'_>,
-    protocol: Protocol,
+    client: &mut ClientSession,
     join: Join,
     out: &mut Vec<u8>,
 ) {
@@ -64,8 +65,8 @@ async fn everywhere(
         places: Vec::new(),
         keys: Vec::new(),
     });
-    let replies = run(local, spec, protocol, parts.collect()).await;
-    put_together(join, &replies, 0, protocol, out);
+    let replies = run(local, spec, client, parts.collect()).await;
+    put_together(join, &replies, 0, client.protocol, out);
 }
 
 /// The command once for each shard that has some of its keys.
@@ -73,13 +74,13 @@ async fn by_key(
     local: &Rc<Local>,
     spec: &'static Spec,
     argv: Argv<'_>,
-    protocol: Protocol,
+    client: &mut ClientSession,
     join: Join,
     out: &mut Vec<u8>,
 ) {
     let step = usize::from(spec.keys.step);
     if !(argv.len() - 1).is_multiple_of(step) {
-        Reply::new(out, protocol).error(command::Refusal::Arity(spec.name));
+        Reply::new(out, client.protocol).error(command::Refusal::Arity(spec.name));
         return;
     }
     let mut parts: Vec<Part> = Vec::new();
@@ -104,8 +105,8 @@ async fn by_key(
         }
         part.argv = Some(Command::new(&args));
     }
-    let replies = run(local, spec, protocol, parts).await;
-    put_together(join, &replies, keys.len(), protocol, out);
+    let replies = run(local, spec, client, parts).await;
+    put_together(join, &replies, keys.len(), client.protocol, out);
 }
 
 /// A part of a command, for one shard.
@@ -125,25 +126,25 @@ struct Replied {
 }
 
 /// Executes all parts, those of other shards at the same time.
-async fn run(local: &Rc<Local>, spec: &'static Spec, protocol: Protocol, parts: Vec<Part>) -> Vec<Replied> {
+async fn run(local: &Rc<Local>, spec: &'static Spec, client: &mut ClientSession, parts: Vec<Part>) -> Vec<Replied> {
     let mut answers = Vec::new();
     for part in parts {
         let mut batch = local.batch();
         let Some(argv) = &part.argv else { continue };
         let mut ranges = Vec::new();
-        if push(&mut batch, spec, protocol, argv, &part.places, &mut ranges).is_none() {
+        if push(&mut batch, spec, client.protocol, argv, &part.places, &mut ranges).is_none() {
             continue;
         }
         if part.owner == local.id() {
             batch.execute(&mut local.core(), unix_now());
-            answers.push((part.keys, Ok(batch)));
+            answers.push((part.owner, part.keys, Ok(batch)));
         } else {
-            answers.push((part.keys, Err(local.send(part.owner, Request::Commands(batch)).await)));
+            answers.push((part.owner, part.keys, Err(local.send(part.owner, Request::Commands(batch)).await)));
         }
     }
     local.stream_first().await;
     let mut replies = Vec::with_capacity(answers.len());
-    for (keys, answer) in answers {
+    for (owner, keys, answer) in answers {
         let batch = match answer {
             Ok(batch) => batch,
             Err(answer) => match answer.await {
@@ -151,6 +152,9 @@ async fn run(local: &Rc<Local>, spec: &'static Spec, protocol: Protocol, parts: 
                 Answer::Called(_) | Answer::Taken => unreachable!("commands are answered by commands"),
             },
         };
+        if let Some(recorded) = batch.recorded() {
+            client.written.note(owner, recorded);
+        }
         replies.push(Replied { keys, reply: batch.reply(0).to_vec() });
         local.recycle(batch);
     }
@@ -234,14 +238,14 @@ fn line(reply: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 /// One shard after the other: the cursor says which slot is next, and with it which shard.
-async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, client: &mut ClientSession, out: &mut Vec<u8>) {
     let cursor = match Scan::parse(argv) {
         Ok(scan) => scan.cursor,
-        Err(refusal) => return Reply::new(out, protocol).error(refusal),
+        Err(refusal) => return Reply::new(out, client.protocol).error(refusal),
     };
     let owner = local.count().owner(cursor.slot());
     let part = Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() };
-    let replies = run(local, spec, protocol, vec![part]).await;
+    let replies = run(local, spec, client, vec![part]).await;
     let Some(Replied { reply, .. }) = replies.first() else { return };
     let next = ShardId::new(owner.get() + 1);
     // `*2␍␊$1␍␊0␍␊…`: this shard is at its end.
@@ -250,7 +254,7 @@ async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: 
         Some(keys) if next.get() < local.count().get() => {
             let first = local.count().slots_of(next).iter().next();
             let cursor = first.map_or(ScanCursor::START, ScanCursor::at_slot);
-            let mut joined = Reply::new(out, protocol);
+            let mut joined = Reply::new(out, client.protocol);
             joined.array(2);
             joined.bulk(itoa::Buffer::new().format(cursor.get()).as_bytes());
             joined.raw(keys);
@@ -260,7 +264,13 @@ async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: 
 }
 
 /// A key of a shard that is drawn by its number of keys.
-async fn random_key(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+async fn random_key(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    out: &mut Vec<u8>,
+) {
     let counts = local.call_all(|local| local.core().store.len()).await;
     let total: usize = counts.iter().sum();
     let mut drawn = ((u128::from(local.core().random()) * total as u128) >> 64) as usize;
@@ -271,7 +281,7 @@ async fn random_key(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, prot
     }
     let owner = ShardId::new(owner as u16);
     let part = Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() };
-    for Replied { reply, .. } in run(local, spec, protocol, vec![part]).await {
+    for Replied { reply, .. } in run(local, spec, client, vec![part]).await {
         out.extend_from_slice(&reply);
     }
 }

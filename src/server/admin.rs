@@ -12,7 +12,6 @@ use super::node::Node;
 use super::session::ClientSession;
 use super::survey;
 use super::upstream::{self, Address, Wish};
-use super::wait;
 use crate::id::{Digest, HASH_SLOTS, HashSlot, ShardId};
 use crate::limits;
 use crate::resp::{Protocol, Reply};
@@ -81,7 +80,6 @@ pub(super) async fn execute(
             local.executor().begin_shutdown();
             return false;
         }
-        "wait" => wait::execute(local, argv, protocol, out).await,
         _ => reply.error(format_args!("ERR '{}' is not built yet", spec.name)),
     }
     true

@@ -14,10 +14,10 @@ use std::rc::Rc;
 
 use super::node::Node;
 use super::session::ClientSession;
-use super::{across, admin};
+use super::{across, admin, wait};
 use crate::id::ShardId;
 use crate::limits;
-use crate::resp::{Protocol, Reply, RequestDecoder};
+use crate::resp::{Reply, RequestDecoder};
 use crate::runtime::commands::CommandBatch;
 use crate::runtime::executor::yield_to_queues;
 use crate::runtime::local::{Answer, Local, Request, unix_now};
@@ -48,19 +48,29 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
             yield_to_queues().await;
         }
         flow = execute_all(&local, &node, &mut client, &mut requests, &mut run, &mut out).await;
-        local.stream_first().await;
-        if !out.is_empty() {
-            if stream.write_all(&out).await.is_err() {
-                break;
-            }
-            out.clear();
-            if out.capacity() > limits::REPLY_BYTES_KEPT {
-                out.shrink_to(limits::REPLY_BYTES_KEPT);
-            }
+        if tell(&local, &mut stream, &mut out).await.is_err() {
+            break;
+        }
+        if let Flow::Wait(wanted) = flow {
+            flow = match wait::execute(&local, &mut stream, &mut requests, &client, wanted, &mut out).await {
+                wait::Waited::Answered => Flow::GoOn,
+                wait::Waited::Gone => Flow::Close,
+            };
         }
         turn.pass_if_over().await;
     }
     stream.close().await;
+}
+
+/// Sends the replies, behind the frames of what they are about.
+async fn tell(local: &Local, stream: &mut Stream, out: &mut Vec<u8>) -> std::io::Result<()> {
+    local.stream_first().await;
+    stream.write_all(out).await?;
+    out.clear();
+    if out.capacity() > limits::REPLY_BYTES_KEPT {
+        out.shrink_to(limits::REPLY_BYTES_KEPT);
+    }
+    Ok(())
 }
 
 /// What comes after the replies.
@@ -68,8 +78,10 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
 enum Flow {
     /// Everything that had arrived is done.
     Read,
-    /// More has arrived already.
+    /// More may have arrived already.
     GoOn,
+    /// The client waits for its replicas.
+    Wait(wait::Wanted),
     /// The connection ends.
     Close,
 }
@@ -96,13 +108,18 @@ async fn execute_all(
         while next < count {
             next = run.gather(local, requests, next, count);
             if !run.is_empty() {
-                run.execute(local, requests, client.protocol, out).await;
+                run.execute(local, requests, client, out).await;
             }
             if next < count {
                 let argv = requests.command(next);
                 next += 1;
-                if !execute_alone(local, node, client, argv, out).await {
-                    return Flow::Close;
+                match execute_alone(local, node, client, argv, out).await {
+                    Flow::Close => return Flow::Close,
+                    Flow::Wait(wanted) => {
+                        requests.release(next);
+                        return Flow::Wait(wanted);
+                    }
+                    Flow::GoOn | Flow::Read => {}
                 }
             }
         }
@@ -113,27 +130,37 @@ async fn execute_all(
     }
 }
 
-/// Executes a command that is not of one shard alone. `false`: the connection ends.
+/// Executes a command that is not of one shard alone.
 async fn execute_alone(
     local: &Rc<Local>,
     node: &Rc<Node>,
     client: &mut ClientSession,
     argv: Argv<'_>,
     out: &mut Vec<u8>,
-) -> bool {
+) -> Flow {
     let Some(spec) = find(argv.arg(0)) else {
         unknown(argv, &mut Reply::new(out, client.protocol));
-        return true;
+        return Flow::GoOn;
     };
     if !spec.fits(argv.len()) {
         Reply::new(out, client.protocol).error(Refusal::Arity(spec.name));
-        return true;
+        return Flow::GoOn;
     }
     match spec.handler {
-        Handler::Server => admin::execute(local, node, client, spec, argv, out).await,
+        Handler::Server if spec.name == "wait" => {
+            let mut reply = Reply::new(out, client.protocol);
+            let Some(wanted) = wait::Wanted::parse(local, argv, &mut reply) else { return Flow::GoOn };
+            match wait::count(local, &client.written, wanted.replicas).await {
+                Some(acked) if acked >= wanted.replicas => Reply::new(out, client.protocol).count(acked),
+                _ => return Flow::Wait(wanted),
+            }
+            Flow::GoOn
+        }
+        Handler::Server if admin::execute(local, node, client, spec, argv, out).await => Flow::GoOn,
+        Handler::Server => Flow::Close,
         Handler::Store { .. } => {
-            across::execute(local, spec, argv, client.protocol, out).await;
-            true
+            across::execute(local, spec, argv, client, out).await;
+            Flow::GoOn
         }
     }
 }
@@ -215,11 +242,18 @@ impl Run {
         to
     }
 
-    async fn execute(&mut self, local: &Rc<Local>, requests: &RequestDecoder, protocol: Protocol, out: &mut Vec<u8>) {
+    async fn execute(
+        &mut self,
+        local: &Rc<Local>,
+        requests: &RequestDecoder,
+        client: &mut ClientSession,
+        out: &mut Vec<u8>,
+    ) {
         if self.here {
-            self.execute_here(local, requests, protocol, out);
+            self.execute_here(local, requests, client, out);
             return;
         }
+        let protocol = client.protocol;
         self.batches.resize_with(local.count().get() as usize, || None);
         for planned in &self.commands {
             let batch = self.batches[planned.owner.index()].get_or_insert_with(|| local.batch());
@@ -249,24 +283,39 @@ impl Run {
                 taken[owner] += 1;
             }
         }
-        for batch in &mut self.batches {
+        for (shard, batch) in local.count().shards().zip(&mut self.batches) {
             if let Some(batch) = batch.take() {
+                if let Some(recorded) = batch.recorded() {
+                    client.written.note(shard, recorded);
+                }
                 local.recycle(batch);
             }
         }
     }
 
     /// Nothing is copied and nothing is allocated: from the client's bytes to the reply and the backlog.
-    fn execute_here(&mut self, local: &Local, requests: &RequestDecoder, protocol: Protocol, out: &mut Vec<u8>) {
+    fn execute_here(
+        &mut self,
+        local: &Local,
+        requests: &RequestDecoder,
+        client: &mut ClientSession,
+        out: &mut Vec<u8>,
+    ) {
         let mut core = local.core();
+        let before = core.recorded();
         for at in &self.located {
             core.store.prefetch_entry(*at);
         }
         let now = unix_now();
-        let mut reply = Reply::new(out, protocol);
+        let mut reply = Reply::new(out, client.protocol);
         for planned in &self.commands {
             let at = &self.located[planned.first_place..planned.end_place];
             core.execute(planned.spec, requests.command(planned.index), at, now, &mut reply);
+        }
+        if let Some(recorded) = core.recorded()
+            && before != Some(recorded)
+        {
+            client.written.note(local.id(), recorded);
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Shard {
     pub clients: u64,
     /// Client connections accepted so far.
     pub accepted: u64,
+    /// Clients in a `WAIT`.
+    pub blocked: u64,
     /// Commands executed here, wherever they were received.
     pub commands: u64,
     /// Keys.
@@ -272,7 +274,7 @@ impl Snapshot {
     fn clients(&self, out: &mut String) {
         line(out, format_args!("connected_clients:{}", self.sum(|s| s.clients)));
         line(out, format_args!("maxclients:{}", self.maxclients));
-        line(out, format_args!("blocked_clients:0"));
+        line(out, format_args!("blocked_clients:{}", self.sum(|s| s.blocked)));
     }
 
     fn memory(&self, out: &mut String) {

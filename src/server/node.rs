@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub clients: AtomicU64,
     /// The number of the next client.
     pub next_client: AtomicU64,
+    /// How often a stream was set up to be pulled.
+    pub set_ups: AtomicU64,
 }
 
 /// The node, on one shard.
@@ -78,6 +80,7 @@ impl Shared {
             keys: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             clients: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
+            set_ups: AtomicU64::new(0),
             config,
         }
     }

@@ -136,6 +136,7 @@ fn part(local: &Rc<Local>) -> Part {
         cpu: local.executor().cpu().map(|cpu| cpu.get()),
         clients: local.gauges.clients.get(),
         accepted: local.gauges.accepted.get(),
+        blocked: local.gauges.blocked.get(),
         commands: counters.commands,
         keys: core.store.len() as u64,
         expires: core.store.expires() as u64,

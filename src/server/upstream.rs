@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_lite::FutureExt;
@@ -379,7 +380,7 @@ fn start_puller(
 ) {
     let node = Node::here();
     let config = &node.shared.config;
-    let session = Session::new(SessionConfig {
+    let mut session = Session::new(SessionConfig {
         id: node.shared.replica_id.clone(),
         run: node.shared.run,
         stream: Some(stream),
@@ -393,6 +394,8 @@ fn start_puller(
         accept_empty_primary: config.accept_empty_primary,
         link_timeout_ms: config.link_timeout_ms,
     });
+    // The upstream may remember a dial of before; each set-up has four billion numbers of its own.
+    session.count_dials_from(node.shared.set_ups.fetch_add(1, Ordering::Relaxed) << 32);
     let shared = std::sync::Arc::clone(&node.shared);
     let (stop, running) = {
         let pulls = node.pulls.borrow();

@@ -1,163 +1,241 @@
-//! `WAIT`: until enough replicas have applied what was recorded before it, on every shard. Woken by acknowledgements, with no
-//! timer in the path but the caller's own.
+//! `WAIT`: until enough replicas have applied what this client wrote, on every shard to which it wrote. Woken by
+//! acknowledgements, with no timer in the path but the caller's own.
+//!
+//! ```text
+//! written ──▶ look at each of its shards: who has acknowledged? (and ask the others to, at once)
+//!                 │ not enough
+//!                 ▼
+//!             a watcher on each shard ──▶ tells whenever there is one more ──▶ who is in all of them?
+//! ```
+//!
+//! A replica counts where one process of it has acknowledged every shard: two that have half each are none.
 
-use std::collections::HashSet;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
 use futures_lite::FutureExt;
 
-use crate::handshake::ReplicaId;
-use crate::id::{Moment, Offset, ShardId};
-use crate::resp::{Protocol, Reply};
+use super::session::{ClientSession, Written};
+use crate::id::{Generation, Moment, Offset, ShardId};
+use crate::limits;
+use crate::resp::{Reply, RequestDecoder};
 use crate::runtime::clock::{now, sleep_until};
 use crate::runtime::executor::Queue;
 use crate::runtime::local::Local;
 use crate::runtime::ring::{Consumer, ring};
+use crate::runtime::stream::Stream;
+use crate::shard::Shard;
+use crate::slot::Acker;
 use crate::source::Source;
 use crate::store::command::number;
 use crate::wire::Argv;
 
-/// Executes `WAIT replicas milliseconds`.
-pub(super) async fn execute(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
-    let mut reply = Reply::new(out, protocol);
-    let numbers = (number::integer(argv.arg(1)), number::integer(argv.arg(2)));
-    let (wanted, deadline) = match numbers {
-        (None, _) | (_, None) => return reply.error("ERR value is not an integer or out of range"),
-        (_, Some(timeout)) if timeout < 0 => return reply.error("ERR timeout is negative"),
-        (Some(wanted), Some(0)) => (wanted, None),
-        (Some(wanted), Some(timeout)) => (wanted, Some(now().plus_ms(timeout as u64))),
-    };
-    if local.core().following().is_some() {
-        return reply.error("ERR WAIT cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.");
+/// What a `WAIT` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Wanted {
+    /// So many replicas.
+    pub replicas: usize,
+    /// Until then; `None`: for as long as it takes.
+    deadline: Option<Moment>,
+}
+
+/// How it went on after a `WAIT`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waited {
+    /// It is answered.
+    Answered,
+    /// The client is gone.
+    Gone,
+}
+
+impl Wanted {
+    /// Reads the arguments of `WAIT replicas milliseconds`; `None` where the reply says what is wrong with them.
+    pub fn parse(local: &Local, argv: Argv<'_>, reply: &mut Reply<'_>) -> Option<Wanted> {
+        let (replicas, timeout) = (number::integer(argv.arg(1)), number::integer(argv.arg(2)));
+        let (Some(replicas), Some(timeout)) = (replicas, timeout) else {
+            reply.error("ERR value is not an integer or out of range");
+            return None;
+        };
+        let Ok(timeout) = u64::try_from(timeout) else {
+            reply.error("ERR timeout is negative");
+            return None;
+        };
+        if local.core().following().is_some() {
+            reply.error(ON_A_REPLICA);
+            return None;
+        }
+        let deadline = (timeout > 0).then(|| now().plus_ms(timeout));
+        Some(Wanted { replicas: usize::try_from(replicas).unwrap_or(0), deadline })
     }
-    let acked = wait(local, usize::try_from(wanted).unwrap_or(0), deadline).await;
-    Reply::new(out, protocol).count(acked);
 }
 
-/// One shard, as far as a `WAIT` has looked at it.
-struct Part {
-    /// Where it stood when the client asked: what that client wrote is recorded before.
-    head: Offset,
-    /// Who has applied everything up to there.
-    acked: HashSet<ReplicaId>,
-    /// Who has, as soon as there is one more; nothing, where the shard is no primary's any more.
-    news: Option<Consumer<Option<HashSet<ReplicaId>>>>,
+/// How many replicas have applied what was written, as far as is known now: the whole of a `WAIT` that must not block, such as one
+/// inside `MULTI`. Where they are fewer than `wanted`, they are asked to acknowledge at once. `None`: the history that was written is
+/// not recorded here any more.
+pub(super) async fn count(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<usize> {
+    Some(acked_everywhere(&look(local, written, wanted).await?))
 }
 
-/// How many replicas have applied what was recorded before now on every shard, once they are `wanted` or it is late.
-async fn wait(local: &Rc<Local>, wanted: usize, deadline: Option<Moment>) -> usize {
-    let look = |local: &Rc<Local>| {
-        let core = local.core();
-        let source = core.source()?;
-        Some(Part { head: source.next(), acked: acked_ids(source, source.next()), news: None })
+/// Waits as `wanted` says, and appends the reply. What else arrives from the client meanwhile is kept in `requests`.
+pub(super) async fn execute(
+    local: &Rc<Local>,
+    stream: &mut Stream,
+    requests: &mut RequestDecoder,
+    client: &ClientSession,
+    wanted: Wanted,
+    out: &mut Vec<u8>,
+) -> Waited {
+    let acked = async { Some(wait(local, &client.written, wanted).await) };
+    let gone = async {
+        gone(stream, requests).await;
+        None
     };
-    let Some(mut parts) = local.call_all(look).await.into_iter().collect::<Option<Vec<Part>>>() else { return 0 };
+    let blocked = &local.gauges.blocked;
+    blocked.set(blocked.get() + 1);
+    let mut reply = Reply::new(out, client.protocol);
+    let end = acked.or(gone).await;
+    blocked.set(blocked.get() - 1);
+    match end {
+        Some(Some(acked)) => reply.count(acked),
+        Some(None) => reply.error(UNBLOCKED),
+        None => return Waited::Gone,
+    }
+    Waited::Answered
+}
+
+/// Completes when the client has gone. What it sends while it is there is kept, up to a bound: beyond it only the network tells.
+async fn gone(stream: &mut Stream, requests: &mut RequestDecoder) {
+    while requests.buffered() < limits::REPLY_BYTES_KEPT {
+        match stream.read(requests.recv_slice()).await {
+            Ok(0) | Err(_) => return,
+            Ok(len) => requests.recv_advance(len),
+        }
+    }
+    std::future::pending().await
+}
+
+/// Who has acknowledged what was written to one shard.
+struct Part {
+    shard: ShardId,
+    /// What was written there lies below.
+    next: Offset,
+    acked: Vec<Acker>,
+}
+
+/// What a watcher tells: who has acknowledged, or that nothing more will be, because that history is recorded no more.
+type News = Option<Vec<Acker>>;
+
+async fn look(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<Vec<Part>> {
+    let (generation, shards) = written.parts(local.count());
+    let mut parts = Vec::with_capacity(shards.len());
+    for (shard, next) in shards {
+        let look = move |local: &Rc<Local>| {
+            let mut core = local.core();
+            let source = source_of(&mut core, generation)?;
+            let acked: Vec<Acker> = source.slots().ackers(next).collect();
+            if acked.len() < wanted {
+                source.get_acks();
+                drop(core);
+                local.to_send.raise();
+            }
+            Some(acked)
+        };
+        let acked = local.call(shard, look).await?;
+        parts.push(Part { shard, next, acked });
+    }
+    Some(parts)
+}
+
+/// How many replicas have applied what was written, once they are as many as wanted or it is late. `None`: the history that was
+/// written is not recorded here any more.
+async fn wait(local: &Rc<Local>, written: &Written, wanted: Wanted) -> Option<usize> {
+    let mut parts = look(local, written, wanted.replicas).await?;
+    if acked_everywhere(&parts) >= wanted.replicas {
+        return Some(acked_everywhere(&parts));
+    }
+    let (generation, _) = written.parts(local.count());
+    let mut watchers = Vec::with_capacity(parts.len());
+    for part in &parts {
+        let (shard, next, known) = (part.shard, part.next, part.acked.clone());
+        watchers.push(local.call(shard, move |local| watch(local, generation, next, known)).await);
+    }
     loop {
         let acked = acked_everywhere(&parts);
-        let late = deadline.is_some_and(|deadline| now() >= deadline);
-        if acked >= wanted || late || local.executor().is_shutting_down() {
-            return acked;
-        }
-        for (shard, part) in local.count().shards().zip(&mut parts) {
-            if part.news.is_none() {
-                part.news = Some(ask(local, shard, part.head, part.acked.clone(), deadline).await);
-            }
+        if acked >= wanted.replicas || local.executor().is_shutting_down() {
+            return Some(acked);
         }
         let news = poll_fn(|cx| {
-            for part in &mut parts {
-                if let Some(news) = &mut part.news
-                    && news.poll_ready(cx).is_ready()
-                {
-                    let ids = news.pop().flatten();
-                    part.news = None;
-                    return Poll::Ready(ids.map(|ids| part.acked.extend(ids)));
+            for (part, watcher) in parts.iter_mut().zip(&mut watchers) {
+                if watcher.poll_ready(cx).is_ready() {
+                    let news = watcher.pop().flatten();
+                    return Poll::Ready(news.map(|acked| part.acked = acked));
                 }
             }
             Poll::Pending
         });
-        if news.await.is_none() {
-            return acked;
+        let news = async { Some(news.await) };
+        let late = async {
+            match wanted.deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+            None
+        };
+        match news.or(late).await {
+            Some(Some(())) => {}
+            Some(None) if local.executor().is_shutting_down() => return Some(acked),
+            Some(None) => return None,
+            None => return Some(acked),
         }
     }
 }
 
-/// How many replicas have it on every shard: each must have all of it by itself.
+/// How many replicas have it on every shard: one process each, that has all of it.
 fn acked_everywhere(parts: &[Part]) -> usize {
     let Some((first, others)) = parts.split_first() else { return 0 };
     first.acked.iter().filter(|id| others.iter().all(|part| part.acked.contains(*id))).count()
 }
 
-/// Asks a shard for the replicas that have applied everything below `head`, once there is one that is not `known`, or it is late.
-async fn ask(
-    local: &Rc<Local>,
-    shard: ShardId,
-    head: Offset,
-    known: HashSet<ReplicaId>,
-    deadline: Option<Moment>,
-) -> Consumer<Option<HashSet<ReplicaId>>> {
-    let (mut answer, answered) = ring(1);
-    let start = move |local: &Rc<Local>| {
-        let here = Rc::clone(local);
-        let task = async move {
-            let acked = async { Some(acked_here(&here, head, &known, deadline).await) };
-            // Whoever asked may have its answer from elsewhere.
-            let gone = async {
-                answer.closed().await;
-                None
+/// Tells, from this shard, who has acknowledged everything below `next`, whenever there is one more than `known`; until the asker
+/// has enough, and drops its end.
+fn watch(local: &Rc<Local>, generation: Option<Generation>, next: Offset, mut known: Vec<Acker>) -> Consumer<News> {
+    let (mut teller, told) = ring(1);
+    let here = Rc::clone(local);
+    let task = async move {
+        loop {
+            let epoch = here.acked.epoch();
+            let news = match source_of(&mut here.core(), generation) {
+                Some(source) if !source.slots().has_more_ackers(next, &known) => None,
+                Some(source) => Some(Some(source.slots().ackers(next).collect::<Vec<_>>())),
+                None => Some(None),
             };
-            if let Some(acked) = acked.or(gone).await {
-                let _ = answer.try_push(acked);
+            if let Some(news) = news {
+                // What is said next holds what was said before: it may wait until that is heard.
+                if teller.space().await.is_err() || teller.try_push(news.clone()).is_err() {
+                    return;
+                }
+                match news {
+                    Some(acked) => known = acked,
+                    None => return,
+                }
             }
-        };
-        local.spawn(Queue::Clients, task).detach();
+            here.acked.past(epoch).or(teller.closed()).or(here.executor().shutdown()).await;
+            if teller.is_closed() || here.executor().is_shutting_down() {
+                return;
+            }
+        }
     };
-    local.call(shard, start).await;
-    answered
+    local.spawn(Queue::Clients, task).detach();
+    told
 }
 
-async fn acked_here(
-    local: &Rc<Local>,
-    head: Offset,
-    known: &HashSet<ReplicaId>,
-    deadline: Option<Moment>,
-) -> Option<HashSet<ReplicaId>> {
-    let mut asked = false;
-    loop {
-        let epoch = local.acked.epoch();
-        {
-            let mut core = local.core();
-            let (source, _) = core.source_and_store()?;
-            let ids = acked_ids(source, head);
-            if !ids.is_subset(known) || deadline.is_some_and(|deadline| now() >= deadline) {
-                return Some(ids);
-            }
-            if !asked {
-                source.get_acks();
-            }
-        }
-        if !asked {
-            asked = true;
-            local.to_send.raise();
-        }
-        let acked = local.acked.past(epoch);
-        let late = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        let ending = local.executor().shutdown();
-        acked.or(late).or(ending).await;
-        if local.executor().is_shutting_down() {
-            return None;
-        }
-    }
+/// The shard's source, if it still records the history that was written.
+fn source_of(shard: &mut Shard, generation: Option<Generation>) -> Option<&mut Source> {
+    let (source, _) = shard.source_and_store()?;
+    generation.is_none_or(|generation| generation == source.generation()).then_some(source)
 }
 
-/// The replicas that have applied everything below `head`. A stream without a frame has nothing to acknowledge: who follows it
-/// has all of it.
-fn acked_ids(source: &Source, head: Offset) -> HashSet<ReplicaId> {
-    source.slots().acked_ids(head).cloned().collect()
-}
+const ON_A_REPLICA: &str = "ERR WAIT cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.";
+
+const UNBLOCKED: &str = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";

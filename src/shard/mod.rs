@@ -18,7 +18,7 @@ pub use batch::{Batch, Body, Done, FrameBatch, Gate};
 pub use following::{Following, Offered};
 pub use router::Router;
 
-use crate::id::{HashSlot, ShardCount, ShardId, SlotRange, UnixMs};
+use crate::id::{Generation, HashSlot, Offset, ShardCount, ShardId, SlotRange, UnixMs};
 use crate::resp::Reply;
 use crate::slotset::SlotSet;
 use crate::snapshot::Located;
@@ -50,6 +50,15 @@ pub enum Role {
     Primary(Box<Source>),
     /// It applies what upstream streams say.
     Replica(Box<Following>),
+}
+
+/// Where a shard's stream stands: everything below `next` of this history is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Recorded {
+    /// The history.
+    pub generation: Generation,
+    /// The offset of the next frame.
+    pub next: Offset,
 }
 
 /// What a shard has done so far, for `INFO`.
@@ -122,6 +131,12 @@ impl Shard {
         {
             source.record(&effects, argv);
         }
+    }
+
+    /// Where its stream stands, where it is a primary's. Compared before and after, it tells whether commands changed anything.
+    #[inline]
+    pub fn recorded(&self) -> Option<Recorded> {
+        self.source().map(|source| Recorded { generation: source.generation(), next: source.next() })
     }
 
     /// A random number.

@@ -2,4 +2,4 @@
 
 pub mod table;
 
-pub use table::{AttachError, Attached, LinkId, ReplicaSlot, SlotTable, State};
+pub use table::{Acker, AttachError, Attached, LinkId, ReplicaSlot, SlotTable, State};

@@ -80,6 +80,14 @@ pub struct Attached {
     pub replaces: Option<LinkId>,
 }
 
+/// A process that follows. What is acknowledged on several streams counts together only where it is of one process: another one of
+/// the same replica id may have begun from nothing in between.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Acker {
+    replica: Box<str>,
+    run: Option<u64>,
+}
+
 /// Why a link was not let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AttachError {
@@ -221,10 +229,18 @@ impl SlotTable {
 
     /// Which counting replicas have applied everything below `next`. A `WAIT` over several shards takes the ids that are in all.
     pub fn acked_ids(&self, next: Offset) -> impl Iterator<Item = &ReplicaId> {
-        self.slots
-            .iter()
-            .filter(move |(_, slot)| slot.counted_ack().is_some_and(|acked| acked >= next))
-            .map(|(id, _)| id)
+        self.slots.iter().filter(move |(_, slot)| slot.has_acked(next)).map(|(id, _)| id)
+    }
+
+    /// As [`acked_ids`](Self::acked_ids), by process: what a `WAIT` over several shards compares.
+    pub fn ackers(&self, next: Offset) -> impl Iterator<Item = Acker> {
+        self.slots.iter().filter(move |(_, slot)| slot.has_acked(next)).map(|(id, slot)| Acker::new(id, slot))
+    }
+
+    /// Whether there is one among the [`ackers`](Self::ackers) that is not `known`.
+    pub fn has_more_ackers(&self, next: Offset, known: &[Acker]) -> bool {
+        let mut acked = self.slots.iter().filter(|(_, slot)| slot.has_acked(next));
+        acked.any(|(id, slot)| !known.iter().any(|acker| acker.is(id, slot)))
     }
 
     /// How many counting replicas have a link and were heard of within `max_lag_ms`: what the write gate asks.
@@ -275,6 +291,17 @@ impl SlotTable {
     }
 }
 
+impl Acker {
+    /// The process at the other end of the latest link of `slot`, which is that of replica `id`.
+    fn new(id: &ReplicaId, slot: &ReplicaSlot) -> Acker {
+        Acker { replica: id.replica().into(), run: slot.dialer.map(|dialer| dialer.run) }
+    }
+
+    fn is(&self, id: &ReplicaId, slot: &ReplicaSlot) -> bool {
+        *self.replica == *id.replica() && self.run == slot.dialer.map(|dialer| dialer.run)
+    }
+}
+
 impl ReplicaSlot {
     /// Its link, if it has one.
     pub fn link(&self) -> Option<LinkId> {
@@ -282,6 +309,10 @@ impl ReplicaSlot {
             State::Connected { link, .. } => Some(link),
             State::Away { .. } => None,
         }
+    }
+
+    fn has_acked(&self, next: Offset) -> bool {
+        self.counted_ack().is_some_and(|acked| acked >= next)
     }
 
     /// What it has acknowledged, if that counts: it has all slots, is connected, and is no observer.
@@ -375,6 +406,26 @@ mod tests {
         let next = table.attach(&hello("r", Some((7, 6))), at(0), ms(1)).unwrap();
         let other_process = table.attach(&hello("r", Some((8, 1))), at(0), ms(2)).unwrap();
         assert_eq!(other_process.replaces, Some(next.link));
+    }
+
+    #[test]
+    fn what_two_processes_of_one_id_acknowledge_does_not_add_up() {
+        let acker = |run: u64| {
+            let mut table = table();
+            let link = attach(&mut table, &hello("r#0", Some((run, 1)))).link;
+            table.synced(link, at(0));
+            table.acked(link, at(5), ms(0));
+            table.ackers(at(5)).next().unwrap()
+        };
+        assert_eq!(acker(7), acker(7));
+        assert_ne!(acker(7), acker(8));
+        let mut table = table();
+        let link = attach(&mut table, &hello("r#1", Some((7, 9)))).link;
+        table.synced(link, at(0));
+        table.acked(link, at(5), ms(0));
+        assert!(!table.has_more_ackers(at(5), &[acker(7)]), "the same process, on another stream");
+        assert!(table.has_more_ackers(at(5), &[acker(8)]));
+        assert!(!table.has_more_ackers(at(6), &[]));
     }
 
     #[test]
