@@ -246,6 +246,12 @@ impl SlotRange {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Digest(pub u64);
 
+impl std::ops::SubAssign for Digest {
+    fn sub_assign(&mut self, other: Digest) {
+        self.0 = self.0.wrapping_sub(other.0);
+    }
+}
+
 impl std::ops::AddAssign for Digest {
     fn add_assign(&mut self, other: Digest) {
         self.0 = self.0.wrapping_add(other.0);

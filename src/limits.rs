@@ -120,6 +120,9 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 
 const _: () =
     assert!(TICK_MS * 10 <= WATCH_MS && WATCH_MS * 2 <= STALL_MS, "a healthy executor is never found stalled");
+/// Bytes that one step of a digest reads, a key counting as 64 beside its value: about 2,000 keys, or a fraction of a millisecond.
+pub const DIGEST_STEP_BYTES: usize = 128 << 10;
+
 /// Encoded bytes of a slot up to which its digest is taken at once, at the end of its dump.
 pub const DIGEST_AT_ONCE_BYTES_MAX: usize = 1 << 20;
 

@@ -43,6 +43,30 @@ impl DumpCursor {
     pub const START: DumpCursor = DumpCursor(0);
 }
 
+/// The moment that a digest which is taken in steps is of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AsOf {
+    /// Its first step.
+    Begin,
+    /// Its last step.
+    End,
+}
+
+/// A digest that is being taken in steps; the numbers of one store are all different.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SumId(pub u64);
+
+/// How far a digest in steps has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Summed {
+    /// It needs more steps.
+    More(SumId),
+    /// This is it.
+    Done(Digest),
+    /// What it was to be of is gone: the slot was emptied or replaced.
+    Lost,
+}
+
 /// Why an effect could not be applied.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -93,8 +117,22 @@ pub trait Keyspace {
     /// (a single larger value is written whole). `None`: the slot is at its end.
     fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor>;
 
-    /// The digest of one copy of a slot.
+    /// The digest of one copy of a slot, all at once.
     fn digest(&self, copy: Copy, slot: HashSlot) -> Digest;
+
+    /// Begins the digest of a live slot in steps of bounded length, and takes the first one. Writes may come in between.
+    /// A store that has no steps takes it all at once.
+    fn digest_begin(&mut self, slot: HashSlot, _of: AsOf) -> Summed {
+        Summed::Done(self.digest(Copy::Live, slot))
+    }
+
+    /// Takes the next step of a digest that needs more.
+    fn digest_step(&mut self, _id: SumId) -> Summed {
+        Summed::Lost
+    }
+
+    /// Forgets a digest that needs more.
+    fn digest_forget(&mut self, _id: SumId) {}
 
     /// Begins an empty staging copy of `slot`; one that was there is discarded.
     fn begin(&mut self, slot: HashSlot);

@@ -4,4 +4,4 @@ pub mod keyspace;
 pub mod record;
 
 pub use crate::id::Digest;
-pub use keyspace::{ApplyError, Copy, DumpCursor, Keyspace, LoadError, Located};
+pub use keyspace::{ApplyError, AsOf, Copy, DumpCursor, Keyspace, LoadError, Located, SumId, Summed};

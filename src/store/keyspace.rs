@@ -9,12 +9,13 @@
 
 use super::heap::Content;
 use super::slot::{Change, Slot, Storage};
+use super::sum::SlotSum;
 use super::table::Table;
 use super::{Entry, Value, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
-use crate::limits::RECLAIM_ENTRIES_MAX;
+use crate::limits::{DIGEST_STEP_BYTES, RECLAIM_ENTRIES_MAX};
 use crate::snapshot::record::{Head, Kind, Reader, RecordError};
-use crate::snapshot::{ApplyError, Copy, Digest, DumpCursor, Keyspace, LoadError, Located};
+use crate::snapshot::{ApplyError, AsOf, Copy, Digest, DumpCursor, Keyspace, LoadError, Located, SumId, Summed};
 use crate::wire::Argv;
 
 /// Where a key is looked for: in which copy of its slot, and where there.
@@ -82,6 +83,12 @@ pub struct KeyspaceStore {
     keys: usize,
     /// Keys in live slots that have an expiry.
     expires: usize,
+    /// Digests that are being taken in steps: those of a few large slots, and most of the time none.
+    sums: Vec<SlotSum>,
+    /// The number of the next one.
+    sum_next: u64,
+    /// Bytes of a step.
+    digest_step_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -110,6 +117,9 @@ impl KeyspaceStore {
             dead: Vec::new(),
             keys: 0,
             expires: 0,
+            sums: Vec::new(),
+            sum_next: 0,
+            digest_step_bytes: DIGEST_STEP_BYTES,
         }
     }
 
@@ -126,6 +136,11 @@ impl KeyspaceStore {
     /// Number of keys in live slots that have an expiry.
     pub fn expires(&self) -> usize {
         self.expires
+    }
+
+    /// Sets how many bytes one step of a digest takes, about.
+    pub fn set_digest_step_bytes(&mut self, bytes: usize) {
+        self.digest_step_bytes = bytes;
     }
 
     /// Bytes of memory that keys, values and tables take, whatever copy they are in, and what waits to be freed.
@@ -183,9 +198,39 @@ impl KeyspaceStore {
 
     #[inline]
     fn put(&mut self, Place { copy, at }: Place, key: &[u8], content: Content<'_>, expiry: Option<UnixMs>) {
+        let summed = self.before(copy, at, key);
         if let Some((slot, storage)) = self.slot_mut(copy, at.slot) {
             let change = slot.put(storage, at.hash, key, content, expiry);
             self.count(copy, change);
+        }
+        if summed {
+            self.after(at, key);
+        }
+    }
+
+    /// A live key is about to change: digests that are being taken are told. `true`: they are to be told [`after`](Self::after), too.
+    #[inline]
+    fn before(&mut self, copy: Copy, at: Located, key: &[u8]) -> bool {
+        copy == Copy::Live && !self.sums.is_empty() && self.before_in_sums(at, key)
+    }
+
+    #[cold]
+    fn before_in_sums(&mut self, at: Located, key: &[u8]) -> bool {
+        if !self.sums.iter().any(|sum| sum.concerns(at)) {
+            return false;
+        }
+        if let Some(entry) = self.live[at.slot.index()].get(&self.storage, at.hash, key) {
+            let digest = entry.digest();
+            self.sums.iter_mut().filter(|sum| sum.concerns(at)).for_each(|sum| sum.before(digest));
+        }
+        true
+    }
+
+    #[cold]
+    fn after(&mut self, at: Located, key: &[u8]) {
+        if let Some(entry) = self.live[at.slot.index()].get(&self.storage, at.hash, key) {
+            let digest = entry.digest();
+            self.sums.iter_mut().filter(|sum| sum.concerns(at)).for_each(|sum| sum.after(digest));
         }
     }
 
@@ -199,17 +244,25 @@ impl KeyspaceStore {
         change: impl FnOnce(&mut Value) -> R,
     ) -> Option<R> {
         let Place { copy, at } = place.into();
+        let summed = self.before(copy, at, key);
         let (slot, storage) = self.slot_mut(copy, at.slot)?;
-        let handle = slot.handle(storage, at.hash, key)?;
-        storage.heap.update(handle, change)
+        let changed = slot.handle(storage, at.hash, key).and_then(|handle| storage.heap.update(handle, change));
+        if summed {
+            self.after(at, key);
+        }
+        changed
     }
 
     /// Sets or takes away the expiry of `key`. `false`: there is no such key.
     pub fn set_expiry(&mut self, place: impl Into<Place>, key: &[u8], expiry: Option<UnixMs>) -> bool {
         let Place { copy, at } = place.into();
+        let summed = self.before(copy, at, key);
         let Some((slot, storage)) = self.slot_mut(copy, at.slot) else { return false };
         let Some(change) = slot.set_expiry(storage, at.hash, key, expiry) else { return false };
         self.count(copy, change);
+        if summed {
+            self.after(at, key);
+        }
         true
     }
 
@@ -217,6 +270,7 @@ impl KeyspaceStore {
     #[inline]
     pub fn remove(&mut self, place: impl Into<Place>, key: &[u8]) -> bool {
         let Place { copy, at } = place.into();
+        self.before(copy, at, key);
         let Some((slot, storage)) = self.slot_mut(copy, at.slot) else { return false };
         let Some(change) = slot.remove(storage, at.hash, key) else { return false };
         self.count(copy, change);
@@ -283,7 +337,16 @@ impl KeyspaceStore {
         let keys = by.len(&self.storage) as isize - old.len(&self.storage) as isize;
         let expires = by.expires(&self.storage) as isize - old.expires(&self.storage) as isize;
         self.count(Copy::Live, Change { keys, expires });
+        if !self.sums.is_empty() {
+            self.sums.retain_mut(|sum| sum.slot != slot || sum.replaced());
+        }
         self.bury(old);
+    }
+
+    /// Whether no digest is being taken.
+    #[cfg(test)]
+    pub(super) fn sums_are_over(&self) -> bool {
+        self.sums.is_empty()
     }
 
     /// Asserts what must hold between calls.
@@ -354,6 +417,35 @@ impl Keyspace for KeyspaceStore {
             from = slot.walk(&self.storage, at, |handle| sum += self.storage.heap.entry(handle).digest());
         }
         sum
+    }
+
+    fn digest_begin(&mut self, slot: HashSlot, of: AsOf) -> Summed {
+        let id = SumId(self.sum_next);
+        let mut sum = SlotSum::new(id, slot, of);
+        match sum.step(self.live[slot.index()], &self.storage, self.digest_step_bytes) {
+            Some(digest) => Summed::Done(digest),
+            None => {
+                self.sum_next += 1;
+                self.sums.push(sum);
+                Summed::More(id)
+            }
+        }
+    }
+
+    fn digest_step(&mut self, id: SumId) -> Summed {
+        let Some(n) = self.sums.iter().position(|sum| sum.id == id) else { return Summed::Lost };
+        let sum = &mut self.sums[n];
+        match sum.step(self.live[sum.slot.index()], &self.storage, self.digest_step_bytes) {
+            Some(digest) => {
+                self.sums.swap_remove(n);
+                Summed::Done(digest)
+            }
+            None => Summed::More(id),
+        }
+    }
+
+    fn digest_forget(&mut self, id: SumId) {
+        self.sums.retain(|sum| sum.id != id);
     }
 
     fn begin(&mut self, slot: HashSlot) {

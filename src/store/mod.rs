@@ -3,6 +3,7 @@
 //! ```text
 //! command    what clients ask and what the stream says, in terms of the keyspace
 //! keyspace   live slots, staging slots, the dead
+//!   sum      a slot's digest in steps
 //!   slot     one table, or a directory of them        value   aggregates and long strings
 //!   table    lines, in the order of the hashes
 //!   line     tags and handles of entries
@@ -22,6 +23,7 @@ mod model;
 mod prefetch;
 mod slab;
 mod slot;
+mod sum;
 mod table;
 pub mod value;
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::value::{Set, Value};
 use super::{Entry, KeyspaceStore, Place, ScanCursor, ValueRef, hash};
 use crate::id::{HashSlot, UnixMs};
-use crate::snapshot::{Copy, Digest, DumpCursor, Keyspace};
+use crate::snapshot::{AsOf, Copy, Digest, DumpCursor, Keyspace, SumId, Summed};
 
 /// What a key holds, in the model.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +30,7 @@ enum Op {
     Clear,
     DumpStep { room: usize },
     ScanStep { count: usize },
+    SumStep { of: AsOf, room: usize },
     Stage,
     Install,
     Discard,
@@ -40,6 +41,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let key = || prop_oneof![4 => 0..60u16, 1 => 0..6000u16, 3 => LONG..LONG + 4];
     let expiry = || prop_oneof![Just(None), (0..u64::MAX).prop_map(Some)];
     let len = prop_oneof![6 => 0..80usize, 2 => 950..1050usize, 1 => 0..5000usize];
+    let of = prop_oneof![Just(AsOf::Begin), Just(AsOf::End)];
     let op = prop_oneof![
         8 => (key(), len, expiry()).prop_map(|(key, len, expiry)| Op::SetString { key, len, expiry }),
         3 => (0..6000u16, 1..3000u16).prop_map(|(first, count)| Op::SetMany { first, count }),
@@ -51,6 +53,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Clear),
         6 => (1..60_000usize).prop_map(|room| Op::DumpStep { room }),
         6 => (1..1_000usize).prop_map(|count| Op::ScanStep { count }),
+        12 => (of, 1..40_000usize).prop_map(|(of, room)| Op::SumStep { of, room }),
         1 => Just(Op::Stage),
         1 => Just(Op::Install),
         1 => Just(Op::Discard),
@@ -111,6 +114,17 @@ struct World {
     dump_at: Option<DumpCursor>,
     scan: Walk,
     scan_at: ScanCursor,
+    sums: Vec<Sum>,
+}
+
+/// A digest that is being taken in steps.
+struct Sum {
+    id: SumId,
+    of: AsOf,
+    /// What the digest was when it began.
+    begin: Digest,
+    /// Whether the slot has been emptied or replaced since.
+    replaced: bool,
 }
 
 impl World {
@@ -178,16 +192,19 @@ impl World {
             }
             Op::Clear => {
                 self.store.clear(Copy::Live, slot());
+                self.sums.iter_mut().for_each(|sum| sum.replaced = true);
                 self.live.clear();
                 self.dump.steady.clear();
                 self.scan.steady.clear();
             }
             Op::DumpStep { room } => self.dump_step(room),
             Op::ScanStep { count } => self.scan_step(count),
+            Op::SumStep { of, room } => self.sum_step(of, room),
             Op::Stage => self.stage(),
             Op::Install => {
                 self.store.install(slot());
                 if let Some(staged) = self.staging.take() {
+                    self.sums.iter_mut().for_each(|sum| sum.replaced = true);
                     self.live = staged;
                     self.dump.steady.retain(|key| self.live.contains_key(key));
                     self.scan.steady.retain(|key| self.live.contains_key(key));
@@ -234,6 +251,28 @@ impl World {
         });
         if self.scan_at == ScanCursor::START {
             self.scan.end();
+        }
+    }
+
+    /// Begins a digest, or goes on with it: it is that of its first or its last step, whatever was written in between.
+    fn sum_step(&mut self, of: AsOf, room: usize) {
+        self.store.set_digest_step_bytes(room);
+        let now = self.store.digest(Copy::Live, slot());
+        let (summed, begun) = match self.sums.iter().position(|sum| sum.of == of) {
+            Some(n) => {
+                let sum = self.sums.swap_remove(n);
+                (self.store.digest_step(sum.id), sum)
+            }
+            None => {
+                let summed = self.store.digest_begin(slot(), of);
+                (summed, Sum { id: SumId(0), of, begin: now, replaced: false })
+            }
+        };
+        match summed {
+            Summed::More(id) => self.sums.push(Sum { id, ..begun }),
+            Summed::Done(digest) if of == AsOf::End => assert_eq!(digest, now),
+            Summed::Done(digest) => assert_eq!(digest, begun.begin),
+            Summed::Lost => assert!(begun.replaced && of == AsOf::Begin),
         }
     }
 

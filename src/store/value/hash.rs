@@ -25,6 +25,8 @@ enum Form {
         table: IndexMap<Box<[u8]>, Box<[u8]>, RandomState>,
         /// Bytes of all fields and values.
         bytes: usize,
+        /// The sum over all fields, kept current: the digest of a million fields is there at once.
+        sum: u64,
     },
 }
 
@@ -79,10 +81,12 @@ impl Hash {
             }
             self.enlarge();
         }
-        let Form::Large { table, bytes } = &mut self.0 else { return false };
+        let Form::Large { table, bytes, sum } = &mut self.0 else { return false };
         *bytes += value.len();
+        *sum = sum.wrapping_add(of_field(field, value));
         if let Some(old) = table.get_mut(field) {
             *bytes -= old.len();
+            *sum = sum.wrapping_sub(of_field(field, old));
             // A value of the same length keeps its allocation.
             if old.len() == value.len() {
                 old.copy_from_slice(value)
@@ -106,9 +110,10 @@ impl Hash {
                 }
                 None => false,
             },
-            Form::Large { table, bytes } => match table.swap_remove_entry(field) {
+            Form::Large { table, bytes, sum } => match table.swap_remove_entry(field) {
                 Some((field, value)) => {
                     *bytes -= field.len() + value.len();
+                    *sum = sum.wrapping_sub(of_field(&field, &value));
                     if table.len() * 8 < table.capacity() {
                         table.shrink_to(table.len() * 2);
                     }
@@ -133,14 +138,16 @@ impl Hash {
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Small(packed) => packed.heap_bytes(),
-            Form::Large { table, bytes } => table.capacity() * (2 * size_of::<Box<[u8]>>() + 16) + bytes,
+            Form::Large { table, bytes, .. } => table.capacity() * (2 * size_of::<Box<[u8]>>() + 16) + bytes,
         }
     }
 
     /// What it adds to a digest, whatever the order of its fields.
     pub fn digest(&self) -> u64 {
-        let each = self.iter().map(|(field, value)| digest::pair(digest::bytes(1, field), digest::bytes(2, value)));
-        each.fold(0, u64::wrapping_add)
+        match &self.0 {
+            Form::Small(_) => self.iter().map(|(field, value)| of_field(field, value)).fold(0, u64::wrapping_add),
+            Form::Large { sum, .. } => *sum,
+        }
     }
 
     /// Appends its record.
@@ -184,13 +191,19 @@ impl Hash {
 
     fn enlarge(&mut self) {
         let mut table = IndexMap::with_hasher(RandomState::default());
-        let mut bytes = 0;
+        let (mut bytes, sum) = (0, self.digest());
         for (field, value) in self.iter() {
             bytes += field.len() + value.len();
             table.insert(field.into(), value.into());
         }
-        self.0 = Form::Large { table, bytes };
+        self.0 = Form::Large { table, bytes, sum };
     }
+}
+
+/// What one field adds to the digest.
+#[inline]
+fn of_field(field: &[u8], value: &[u8]) -> u64 {
+    digest::pair(digest::bytes(1, field), digest::bytes(2, value))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_varint};
-use crate::store::digest;
+use crate::store::digest::Sequence;
 
 /// Which end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub struct List {
     elements: VecDeque<Box<[u8]>>,
     /// Bytes of all elements.
     bytes: usize,
+    /// Their digest, kept current: that of a million elements is there at once.
+    sequence: Sequence,
 }
 
 impl List {
@@ -57,8 +59,14 @@ impl List {
     pub fn push(&mut self, end: End, element: &[u8]) {
         self.bytes += element.len();
         match end {
-            End::Head => self.elements.push_front(element.into()),
-            End::Tail => self.elements.push_back(element.into()),
+            End::Head => {
+                self.sequence.push_front(element);
+                self.elements.push_front(element.into());
+            }
+            End::Tail => {
+                self.sequence.push_back(element);
+                self.elements.push_back(element.into());
+            }
         }
     }
 
@@ -68,6 +76,10 @@ impl List {
             End::Head => self.elements.pop_front(),
             End::Tail => self.elements.pop_back(),
         }?;
+        match end {
+            End::Head => self.sequence.pop_front(&element),
+            End::Tail => self.sequence.pop_back(&element),
+        }
         self.bytes -= element.len();
         self.tighten();
         Some(element)
@@ -77,6 +89,7 @@ impl List {
     pub fn set(&mut self, index: usize, element: &[u8]) -> bool {
         let Some(old) = self.elements.get_mut(index) else { return false };
         self.bytes = self.bytes + element.len() - old.len();
+        self.sequence.replace(index, old, element);
         *old = element.into();
         true
     }
@@ -85,6 +98,7 @@ impl List {
     pub fn insert(&mut self, index: usize, element: &[u8]) {
         self.bytes += element.len();
         self.elements.insert(index, element.into());
+        self.digest_anew();
     }
 
     /// Removes up to `limit` elements equal to `element`, beginning at one end, and returns how many.
@@ -106,17 +120,22 @@ impl List {
             false
         });
         self.bytes -= removed * element.len();
+        if removed > 0 {
+            self.digest_anew();
+        }
         self.tighten();
         removed
     }
 
     /// Keeps the elements from number `first` up to `end` (at most the length), and nothing else.
     pub fn keep(&mut self, first: usize, end: usize) {
-        for gone in self.elements.drain(end..) {
+        for gone in self.elements.drain(end..).rev() {
             self.bytes -= gone.len();
+            self.sequence.pop_back(&gone);
         }
         for gone in self.elements.drain(..first) {
             self.bytes -= gone.len();
+            self.sequence.pop_front(&gone);
         }
         self.tighten();
     }
@@ -128,7 +147,7 @@ impl List {
 
     /// What it adds to a digest: the elements in their order.
     pub fn digest(&self) -> u64 {
-        self.iter().fold(0, |sum, element| digest::pair(sum, digest::bytes(4, element)))
+        self.sequence.digest()
     }
 
     /// Appends its record.
@@ -154,6 +173,11 @@ impl List {
     pub fn release(&mut self, members: usize) -> bool {
         self.elements.truncate(self.len().saturating_sub(members));
         self.is_empty()
+    }
+
+    /// After a change in the middle, which costs the length anyway.
+    fn digest_anew(&mut self) {
+        self.sequence = Sequence::of(self.elements.iter().map(|element| &**element));
     }
 
     /// Gives memory back once most of it is unused.
@@ -191,6 +215,7 @@ mod tests {
             assert_eq!(l.remove_equal(from, b"a", limit), removed);
             assert_eq!(text(&l), expected, "{limit} from {from:?}");
             assert_eq!(l.bytes, l.len());
+            assert_eq!(l.digest(), list(expected).digest());
         }
     }
 
@@ -204,6 +229,7 @@ mod tests {
         assert!(!l.set(9, b""));
         assert_eq!(text(&l), "longerxycd");
         assert_eq!(l.bytes, 10);
+        assert_eq!(l.sequence, Sequence::of(l.iter()));
         let mut record = Vec::new();
         l.encode(&mut record);
         assert_eq!(text(&List::decode(&mut Reader::new(&record)).unwrap()), "longerxycd");

@@ -14,7 +14,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::zset::compare;
+use super::zset::{compare, of_member};
 
 /// A node's number. Number 0 is the head, which has no member; as the end of a link it means nil.
 type NodeId = u32;
@@ -42,6 +42,8 @@ pub(super) struct Ranked {
     bytes: usize,
     /// The last node, or the head.
     last: NodeId,
+    /// The sum over all members, kept current: the digest of a million members is there at once.
+    sum: u64,
 }
 
 #[derive(Debug)]
@@ -79,11 +81,17 @@ impl Ranked {
             levels: 1,
             bytes: 0,
             last: HEAD,
+            sum: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// What the members add to a digest.
+    pub(super) fn digest(&self) -> u64 {
+        self.sum
     }
 
     pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
@@ -121,6 +129,7 @@ impl Ranked {
             self.nodes[next as usize].back = id;
         }
         self.bytes += member.len() + size_of_val(&*upper);
+        self.sum = self.sum.wrapping_add(of_member(&member, score));
         let node = Node { member, score, next, back, upper };
         match self.nodes.get_mut(id as usize) {
             Some(free) => *free = node,
@@ -158,6 +167,7 @@ impl Ranked {
             self.levels -= 1;
         }
         self.bytes -= gone.member.len() + size_of_val(&*gone.upper);
+        self.sum = self.sum.wrapping_sub(of_member(&gone.member, gone.score));
         self.free.push(id);
         if self.nodes.len() > NODES_WORTH_TIGHTENING && self.len() * 8 < self.nodes.len() {
             self.tighten();

@@ -24,6 +24,8 @@ enum Form {
         table: IndexSet<Box<[u8]>, RandomState>,
         /// Bytes of all members.
         bytes: usize,
+        /// The sum over all members, kept current: the digest of a million members is there at once.
+        sum: u64,
     },
 }
 
@@ -75,11 +77,12 @@ impl Set {
             }
             self.enlarge();
         }
-        let Form::Large { table, bytes } = &mut self.0 else { return false };
+        let Form::Large { table, bytes, sum } = &mut self.0 else { return false };
         if table.contains(member) {
             return false;
         }
         *bytes += member.len();
+        *sum = sum.wrapping_add(of_member(member));
         table.insert(member.into())
     }
 
@@ -93,10 +96,11 @@ impl Set {
                 }
                 None => false,
             },
-            Form::Large { table, bytes } => {
+            Form::Large { table, bytes, sum } => {
                 let found = table.swap_remove(member);
                 if found {
                     *bytes -= member.len();
+                    *sum = sum.wrapping_sub(of_member(member));
                     if table.len() * 8 < table.capacity() {
                         table.shrink_to(table.len() * 2);
                     }
@@ -128,13 +132,16 @@ impl Set {
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Small(packed) => packed.heap_bytes(),
-            Form::Large { table, bytes } => table.capacity() * (size_of::<Box<[u8]>>() + 16) + bytes,
+            Form::Large { table, bytes, .. } => table.capacity() * (size_of::<Box<[u8]>>() + 16) + bytes,
         }
     }
 
     /// What it adds to a digest, whatever the order of its members.
     pub fn digest(&self) -> u64 {
-        self.iter().map(|member| digest::bytes(3, member)).fold(0, u64::wrapping_add)
+        match &self.0 {
+            Form::Small(_) => self.iter().map(of_member).fold(0, u64::wrapping_add),
+            Form::Large { sum, .. } => *sum,
+        }
     }
 
     /// Appends its record.
@@ -172,13 +179,19 @@ impl Set {
 
     fn enlarge(&mut self) {
         let mut table = IndexSet::with_hasher(RandomState::default());
-        let mut bytes = 0;
+        let (mut bytes, sum) = (0, self.digest());
         for member in self.iter() {
             bytes += member.len();
             table.insert(member.into());
         }
-        self.0 = Form::Large { table, bytes };
+        self.0 = Form::Large { table, bytes, sum };
     }
+}
+
+/// What one member adds to the digest.
+#[inline]
+fn of_member(member: &[u8]) -> u64 {
+    digest::bytes(3, member)
 }
 
 #[cfg(test)]

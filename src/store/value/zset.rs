@@ -173,8 +173,12 @@ impl Zset {
 
     /// What it adds to a digest.
     pub fn digest(&self) -> u64 {
-        let each = self.iter().map(|(member, score)| digest::pair(digest::bytes(5, member), score.to_bits()));
-        each.fold(0, u64::wrapping_add)
+        match &self.0 {
+            Form::Small { .. } => {
+                self.iter().map(|(member, score)| of_member(member, score)).fold(0, u64::wrapping_add)
+            }
+            Form::Large(ranked) => ranked.digest(),
+        }
     }
 
     /// Appends its record.
@@ -211,6 +215,12 @@ impl Zset {
             Form::Large(ranked) => ranked.release(members),
         }
     }
+}
+
+/// What one member adds to the digest.
+#[inline]
+pub(super) fn of_member(member: &[u8], score: f64) -> u64 {
+    digest::pair(digest::bytes(5, member), score.to_bits())
 }
 
 #[cfg(test)]
