@@ -207,7 +207,7 @@ fn writes_between_any_two_sends_of_a_sync_are_not_lost_and_a_cut_goes_on_from_th
         primary.session = source::Session::new(TIMEOUTS, Moment::ZERO);
         let mut done = false;
         for _ in 0..4 {
-            done = exchange(&mut primary, &mut replica, 6, 100_000) < 6;
+            done = exchange(&mut primary, &mut replica, 12, 100_000) < 12;
             some_writes(&mut primary, round);
             primary.execute(&["APPEND", &format!("{{tag}}:{}", round % 2_000), "more"]);
             primary.execute(&["RENAME", &format!("bulk:{round}"), &format!("{{tag}}:{round}")]);

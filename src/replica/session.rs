@@ -70,6 +70,8 @@ pub struct Session {
     whole_due: bool,
     dials: u64,
     heard: Moment,
+    /// Whether check lines are asked for.
+    checks: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,6 +159,15 @@ pub enum SessionError {
     /// The upstream broke the protocol.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// What came is not what was sent, or cannot be understood, on a link with check lines. Nothing of it was handed out: the
+    /// next dial claims what was proved before.
+    #[error("the stream is damaged behind {at}: {cause}")]
+    Damaged {
+        /// The position up to which all was handed out.
+        at: Offset,
+        /// How it showed.
+        cause: WireError,
+    },
     /// A frame is missing, or comes twice.
     #[error("frame {got} came where {expected} was to come")]
     Gap {
@@ -205,7 +216,13 @@ impl Session {
             whole_due: false,
             dials: 0,
             heard: Moment::ZERO,
+            checks: true,
         }
+    }
+
+    /// Whether the next dials ask for check lines, which prove that the stream arrives as it was sent. They do at first.
+    pub fn set_checks(&mut self, checks: bool) {
+        self.checks = checks;
     }
 
     /// A session that claims everything below `next` of a history it cannot name: for a plain reader of frames.
@@ -230,7 +247,7 @@ impl Session {
             claim: self.claim(),
             form: Form::Ours(Options {
                 dialer: Some(Dialer { run: self.config.run, dial: self.dials }),
-                flags: Flags { crc: false, items: self.config.items, observer: self.config.observer },
+                flags: Flags { crc: self.checks, items: self.config.items, observer: self.config.observer },
                 purpose: Purpose::Follow,
                 client: self.config.client.clone(),
                 repl_base: self.config.repl_base,
@@ -292,7 +309,9 @@ impl Session {
             return Ok(Some(Event::Whole { at: self.next }));
         }
         let range = self.range();
-        let Some(message) = self.decoder.next()? else { return Ok(None) };
+        let (at, checked) = (self.next, self.decoder.expects_checks());
+        let wrong = |cause| if checked { SessionError::Damaged { at, cause } } else { SessionError::Wire(cause) };
+        let Some(message) = self.decoder.next().map_err(wrong)? else { return Ok(None) };
         match message {
             Message::Frames(_) | Message::Group(_) if phase == Phase::BeforeSync => Err(SessionError::NoSync),
             Message::Frames(frames) => {
@@ -503,6 +522,9 @@ impl Session {
             for slot in self.needs.iter() {
                 Upstream::Need(slot).encode(&mut self.outbox);
             }
+        }
+        if welcome.crc {
+            self.decoder.expect_checks(welcome.next);
         }
         self.config.stream = Some(welcome.shard);
         let known = Known { generation: welcome.generation, lineage: welcome.lineage.clone(), shards: welcome.shards };

@@ -10,15 +10,20 @@
 //!
 //! A **run** is what one turn of the shard recorded. It is the unit of sending and of eviction; a cursor rests on the
 //! end of a run, except after a resume from inside one. Runs never straddle segments, groups never straddle runs.
+//!
+//! A run that is closed is followed by its check line, in the segment: computed and written once, it travels with the run to
+//! every replica that takes check lines, in the same send. The others are sent what lies between the lines.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use super::segment::Segment;
 use crate::id::Offset;
 use crate::limits;
-use crate::wire::{ArgRange, Argv, Effects, effect, frame};
+use crate::wire::check::CHECK_LINE_BYTES_MAX;
+use crate::wire::{ArgRange, Argv, Check, Effects, effect, frame};
 
 /// The window of the latest frames.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub struct Backlog {
     retiring: Vec<Segment>,
     /// Whether a `+GROUP` line was ever written.
     has_groups: bool,
+    /// Whether a check line follows each run.
+    checks: bool,
 }
 
 /// One segment with the runs in it.
@@ -56,12 +63,18 @@ struct Chunk {
 }
 
 /// Where a run ends: eight bytes a run, and nothing a frame.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct RunEnd {
     /// Frames of the chunk before the end.
     frames: u32,
-    /// Bytes of the chunk before the end.
+    /// Bytes of the chunk before the end, which is behind the check line where there is one.
     bytes: u32,
+}
+
+/// Whole runs of one chunk, by their indexes.
+struct Found<'a> {
+    chunk: &'a Chunk,
+    runs: Range<usize>,
 }
 
 /// One replica's place in the backlog: the next frame to send.
@@ -97,8 +110,9 @@ const _: () = assert!(limits::RUN_BYTES_MAX <= SEGMENT_BYTES / 2);
 const GROUP_LINE_BYTES_MAX: usize = 32;
 
 impl Backlog {
-    /// An empty backlog of a history that has `first` frames before it, keeping up to `budget` bytes.
-    pub fn new(first: Offset, budget: usize) -> Backlog {
+    /// An empty backlog of a history that has `first` frames before it, keeping up to `budget` bytes; `checks` says whether
+    /// check lines can be read from it.
+    pub fn new(first: Offset, budget: usize, checks: bool) -> Backlog {
         let mut backlog = Backlog {
             chunks: VecDeque::new(),
             first_chunk: 0,
@@ -109,6 +123,7 @@ impl Backlog {
             spare: Vec::new(),
             retiring: Vec::new(),
             has_groups: false,
+            checks,
         };
         backlog.open_chunk(0);
         backlog
@@ -117,7 +132,7 @@ impl Backlog {
     /// The oldest frame held; equal to [`next`](Self::next) where none is.
     pub fn oldest(&self) -> Offset {
         let chunk = &self.chunks[0];
-        chunk.evicted_end().map_or(chunk.first, |end| chunk.first.advance(u64::from(end.frames)))
+        chunk.evicted_end().map_or(chunk.first, |end| chunk.offset(end))
     }
 
     /// The end of the last closed run: up to here frames may be sent.
@@ -149,6 +164,11 @@ impl Backlog {
     /// Whether a group was ever recorded.
     pub fn has_groups(&self) -> bool {
         self.has_groups
+    }
+
+    /// Whether check lines can be read from it.
+    pub fn has_checks(&self) -> bool {
+        self.checks
     }
 
     /// Appends the effects of one command, `argv`, in one go, and says how many frames they took.
@@ -192,7 +212,15 @@ impl Backlog {
         if self.closed == self.next {
             return;
         }
-        let next = self.next;
+        let (first, next) = (self.closed, self.next);
+        if self.checks {
+            let chunk = self.open();
+            let begin = chunk.begin_of(chunk.runs.len()).bytes as usize;
+            let check = Check::of(first, &chunk.segment.published()[begin..]);
+            let written = check.encode(chunk.segment.spare());
+            chunk.segment.publish(written);
+            self.bytes += written;
+        }
         let chunk = self.open();
         let end = RunEnd { frames: next.since(chunk.first) as u32, bytes: chunk.segment.len() as u32 };
         chunk.runs.push(end);
@@ -217,20 +245,67 @@ impl Backlog {
         let chunk = &self.chunks[index];
         let frames = next.since(chunk.first) as u32;
         let run = chunk.runs.partition_point(|r| r.frames <= frames);
-        let begin = if run == 0 { RunEnd { frames: 0, bytes: 0 } } else { chunk.runs[run - 1] };
+        let begin = chunk.begin_of(run);
         let byte = walk_frames(chunk.segment.published(), begin.bytes as usize, frames - begin.frames);
         Ok(Cursor { next, chunk: self.first_chunk + index as u64, byte })
     }
 
-    /// The next bytes to send: whole runs of one segment from the cursor up to `until`, at least one run and, beyond
-    /// that, at most `room` bytes. Moves the cursor. Empty when there is nothing up to `until`.
+    /// The next bytes to send, without check lines: whole runs of one segment from the cursor up to `until`, at least one run
+    /// and, beyond that, at most `room` bytes. Moves the cursor. Empty when there is nothing up to `until`.
     ///
     /// # Errors
     /// If the cursor has fallen out of the window.
     pub fn read(&self, cursor: &mut Cursor, until: Offset, room: usize) -> Result<Bytes, BelowWindow> {
+        let Some(Found { chunk, runs }) = self.find(cursor, until, room)? else { return Ok(Bytes::new()) };
+        let frames_of = |run: usize| {
+            let line = if self.checks { Check::line_bytes(chunk.offset(chunk.begin_of(run))) } else { 0 };
+            chunk.runs[run].bytes as usize - line
+        };
+        let bytes = if !self.checks || runs.len() == 1 {
+            chunk.segment.slice(cursor.byte..frames_of(runs.end - 1))
+        } else {
+            let mut out = Vec::with_capacity(chunk.runs[runs.end - 1].bytes as usize - cursor.byte);
+            for run in runs.clone() {
+                let begin = cursor.byte.max(chunk.begin_of(run).bytes as usize);
+                out.extend_from_slice(&chunk.segment.published()[begin..frames_of(run)]);
+            }
+            Bytes::from(out)
+        };
+        cursor.pass(chunk, runs.end);
+        Ok(bytes)
+    }
+
+    /// As [`read`](Self::read), with the check line of each run behind it. What is left of a run that the cursor stands inside
+    /// comes alone, with a check of its own.
+    ///
+    /// # Errors
+    /// If the cursor has fallen out of the window.
+    ///
+    /// # Panics
+    /// If the backlog has no check lines.
+    pub fn read_checked(&self, cursor: &mut Cursor, until: Offset, room: usize) -> Result<Bytes, BelowWindow> {
+        assert!(self.checks, "a backlog without check lines");
+        let Some(Found { chunk, runs }) = self.find(cursor, until, room)? else { return Ok(Bytes::new()) };
+        let first = chunk.begin_of(runs.start);
+        if cursor.byte == first.bytes as usize {
+            let bytes = chunk.segment.slice(cursor.byte..chunk.runs[runs.end - 1].bytes as usize);
+            cursor.pass(chunk, runs.end);
+            return Ok(bytes);
+        }
+        let end = chunk.runs[runs.start].bytes as usize - Check::line_bytes(chunk.offset(first));
+        let rest = &chunk.segment.published()[cursor.byte..end];
+        let mut out = Vec::with_capacity(rest.len() + CHECK_LINE_BYTES_MAX);
+        out.extend_from_slice(rest);
+        Check::of(cursor.next, rest).encode_to(&mut out);
+        cursor.pass(chunk, runs.start + 1);
+        Ok(Bytes::from(out))
+    }
+
+    /// The runs that a send from `cursor` takes; `None` if there is nothing up to `until`.
+    fn find(&self, cursor: &mut Cursor, until: Offset, room: usize) -> Result<Option<Found<'_>>, BelowWindow> {
         let until = until.min(self.closed);
         if cursor.next >= until {
-            return Ok(Bytes::new());
+            return Ok(None);
         }
         let oldest = self.oldest();
         if cursor.next < oldest {
@@ -251,7 +326,7 @@ impl Backlog {
         let from = chunk.runs.partition_point(|r| r.bytes as usize <= cursor.byte);
         let mut end = from;
         while let Some(run) = chunk.runs.get(end) {
-            let over = run.bytes as usize - cursor.byte > room || chunk.first.advance(u64::from(run.frames)) > until;
+            let over = run.bytes as usize - cursor.byte > room || chunk.offset(*run) > until;
             if over && end > from {
                 break;
             }
@@ -260,11 +335,7 @@ impl Backlog {
                 break;
             }
         }
-        let last = chunk.runs[end - 1];
-        let bytes = chunk.segment.slice(cursor.byte..last.bytes as usize);
-        cursor.byte = last.bytes as usize;
-        cursor.next = chunk.first.advance(u64::from(last.frames));
-        Ok(bytes)
+        Ok(Some(Found { chunk, runs: from..end }))
     }
 
     /// Bytes of closed runs from the cursor on: how far behind a replica is. 0 for one that fell out of the window.
@@ -277,14 +348,15 @@ impl Backlog {
     /// Appends `frames` frames of at most `bytes_max` bytes that `write` writes; they stay together.
     #[inline]
     fn append(&mut self, bytes_max: usize, frames: u64, write: impl FnOnce(&mut [u8]) -> usize) {
-        if self.open().segment.spare().len() < bytes_max {
+        let check = if self.checks { CHECK_LINE_BYTES_MAX } else { 0 };
+        if self.open().segment.spare().len() < bytes_max + check {
             self.close_run();
-            self.open_chunk(bytes_max);
+            self.open_chunk(bytes_max + check);
         }
         let chunk = self.open();
         let written = write(chunk.segment.spare());
         chunk.segment.publish(written);
-        let open_bytes = chunk.segment.len() - chunk.runs.last().map_or(0, |r| r.bytes as usize);
+        let open_bytes = chunk.segment.len() - chunk.begin_of(chunk.runs.len()).bytes as usize;
         self.bytes += written;
         self.next = self.next.advance(frames);
         if open_bytes >= limits::RUN_BYTES_MAX {
@@ -322,7 +394,7 @@ impl Backlog {
             let begin = chunk.evicted_end().map_or(0, |r| r.bytes);
             match chunk.runs.get(chunk.evicted) {
                 // The newest run stays, even when it alone is over the budget.
-                Some(end) if chunk.first.advance(u64::from(end.frames)) < self.closed => {
+                Some(end) if chunk.offset(*end) < self.closed => {
                     self.bytes -= (end.bytes - begin) as usize;
                     chunk.evicted += 1;
                 }
@@ -356,7 +428,27 @@ impl Backlog {
     }
 }
 
+impl Cursor {
+    /// Goes to the end of the run before `end`.
+    fn pass(&mut self, chunk: &Chunk, end: usize) {
+        let last = chunk.begin_of(end);
+        self.byte = last.bytes as usize;
+        self.next = chunk.offset(last);
+    }
+}
+
 impl Chunk {
+    /// Where run number `run` begins: at the end of the one before.
+    #[inline]
+    fn begin_of(&self, run: usize) -> RunEnd {
+        run.checked_sub(1).map_or(RunEnd::default(), |before| self.runs[before])
+    }
+
+    /// The offset of the first frame behind `end`.
+    fn offset(&self, end: RunEnd) -> Offset {
+        self.first.advance(u64::from(end.frames))
+    }
+
     fn evicted_end(&self) -> Option<RunEnd> {
         self.evicted.checked_sub(1).map(|i| self.runs[i])
     }
@@ -397,6 +489,8 @@ mod tests {
     use super::*;
     use crate::wire::{Command, Decoder, Message};
 
+    const CHECKS: bool = true;
+
     fn set(key: &str, value: &str) -> Effects {
         Effects::One(Command::new(&["SET", key, value]))
     }
@@ -407,7 +501,7 @@ mod tests {
 
     #[test]
     fn a_cursor_at_the_end_of_a_segment_outlives_that_segment() {
-        let mut backlog = Backlog::new(Offset::ZERO, 1);
+        let mut backlog = Backlog::new(Offset::ZERO, 1, CHECKS);
         backlog.record(&set("a", "1"), none());
         backlog.close_run();
         let mut cursor = backlog.seek(Offset::ZERO).unwrap();
@@ -421,7 +515,7 @@ mod tests {
 
     #[test]
     fn a_first_frame_larger_than_a_segment_does_not_hold_up_eviction() {
-        let mut backlog = Backlog::new(Offset::ZERO, 1_000);
+        let mut backlog = Backlog::new(Offset::ZERO, 1_000, CHECKS);
         backlog.record(&set("a", &"x".repeat(10_000)), none());
         backlog.close_run();
         for n in 0..100 {
@@ -455,7 +549,7 @@ mod tests {
 
     #[test]
     fn a_cursor_may_begin_at_any_frame_of_the_window() {
-        let mut backlog = Backlog::new(Offset::ZERO, 1 << 20);
+        let mut backlog = Backlog::new(Offset::ZERO, 1 << 20, CHECKS);
         let mut recorded = 0;
         for turn in 0..40u64 {
             for _ in 0..turn % 7 {
@@ -481,7 +575,7 @@ mod tests {
 
     #[test]
     fn the_open_run_is_not_sent_before_it_is_closed() {
-        let mut backlog = Backlog::new(Offset::new(10), 1 << 20);
+        let mut backlog = Backlog::new(Offset::new(10), 1 << 20, CHECKS);
         backlog.record(&set("a", "1"), none());
         let mut cursor = backlog.seek(Offset::new(10)).unwrap();
         assert!(backlog.read(&mut cursor, Offset::MAX, 1 << 20).unwrap().is_empty());
@@ -492,7 +586,7 @@ mod tests {
 
     #[test]
     fn the_window_keeps_its_budget_and_the_newest_run() {
-        let mut backlog = Backlog::new(Offset::ZERO, 64 << 10);
+        let mut backlog = Backlog::new(Offset::ZERO, 64 << 10, CHECKS);
         let value = "v".repeat(1000);
         for i in 0..1000 {
             backlog.record(&set(&i.to_string(), &value), none());
@@ -507,7 +601,7 @@ mod tests {
             + backlog.spare.iter().map(Segment::capacity).sum::<usize>();
         assert!(held <= 2 * backlog.budget(), "segments are recycled: {held} bytes");
 
-        let mut huge = Backlog::new(Offset::ZERO, 1000);
+        let mut huge = Backlog::new(Offset::ZERO, 1000, CHECKS);
         huge.record(&set("small", "v"), none());
         huge.close_run();
         huge.record(&set("huge", &"v".repeat(100_000)), none());
@@ -521,7 +615,7 @@ mod tests {
 
     #[test]
     fn a_cursor_that_is_overtaken_is_told_so_and_what_it_holds_stays_good() {
-        let mut backlog = Backlog::new(Offset::ZERO, 8 << 10);
+        let mut backlog = Backlog::new(Offset::ZERO, 8 << 10, CHECKS);
         backlog.record(&set("a", "first"), none());
         backlog.close_run();
         let mut cursor = backlog.seek(Offset::ZERO).unwrap();
@@ -537,7 +631,7 @@ mod tests {
 
     #[test]
     fn a_group_has_these_bytes() {
-        let mut backlog = Backlog::new(Offset::new(7), 1 << 20);
+        let mut backlog = Backlog::new(Offset::new(7), 1 << 20, CHECKS);
         backlog.record(&Effects::Group(vec![Command::new(&["DEL", "a"]), Command::new(&["DEL", "b"])]), none());
         backlog.record(&Effects::Group(vec![Command::new(&["DEL", "c"])]), none());
         backlog.close_run();
@@ -551,7 +645,7 @@ mod tests {
 
     #[test]
     fn peers_without_groups_get_the_same_frames() {
-        let mut backlog = Backlog::new(Offset::ZERO, 1 << 20);
+        let mut backlog = Backlog::new(Offset::ZERO, 1 << 20, CHECKS);
         backlog.record(&set("a", "+GROUP"), none());
         backlog.record(&Effects::Group(vec![Command::new(&["DEL", "a"]), Command::new(&["DEL", "b"])]), none());
         backlog.close_run();
@@ -561,5 +655,97 @@ mod tests {
         decoder.recv(&without_group_lines(bytes));
         let Some(Message::Frames(frames)) = decoder.next().unwrap() else { panic!("frames without a group") };
         assert_eq!(frames.len(), 3);
+    }
+
+    /// Takes apart what `read_checked` gave: where each checked part begins, and how many frames it has.
+    fn checked_parts(mut bytes: &[u8]) -> Vec<(u64, usize)> {
+        let mut parts = Vec::new();
+        while !bytes.is_empty() {
+            let line = bytes.windows(7).position(|word| word == b"+CHECK ").expect("a check line");
+            let end = line + bytes[line..].iter().position(|&byte| byte == b'\n').unwrap() + 1;
+            let mut decoder = Decoder::new();
+            let mut offsets = Vec::new();
+            decoder.recv(&bytes[..line]);
+            while let Some(message) = decoder.next().unwrap() {
+                let (Message::Frames(fs) | Message::Group(fs)) = message else { panic!("no items here") };
+                offsets.extend(fs.iter().map(|f| f.offset.get()));
+            }
+            let mut check = Vec::new();
+            Check::of(Offset::new(offsets[0]), &bytes[..line]).encode_to(&mut check);
+            assert_eq!(bytes[line..end], check);
+            parts.push((offsets[0], offsets.len()));
+            bytes = &bytes[end..];
+        }
+        parts
+    }
+
+    #[test]
+    fn every_run_is_followed_by_its_check_and_what_is_left_of_one_by_its_own() {
+        let mut backlog = Backlog::new(Offset::new(8), 1 << 20, CHECKS);
+        for run in 0..4 {
+            for frame in 0..=run {
+                backlog.record(&set(&frame.to_string(), "v"), none());
+            }
+            let group = [Command::new(&["DEL", "a"]), Command::new(&["DEL", "b"])];
+            backlog.record(&Effects::Group(group.to_vec()), none());
+            backlog.close_run();
+        }
+        let parts = [(8, 3), (11, 4), (15, 5), (20, 6)];
+        for room in [1, 100, 1 << 20] {
+            for from in [8, 9, 10, 11, 13, 15, 20, 24] {
+                let mut cursor = backlog.seek(Offset::new(from)).unwrap();
+                let mut got = Vec::new();
+                while cursor.next() < backlog.closed() {
+                    got.extend(checked_parts(&backlog.read_checked(&mut cursor, Offset::MAX, room).unwrap()));
+                }
+                let expected: Vec<_> = parts
+                    .iter()
+                    .map(|&(first, frames)| (first.max(from), (first + frames as u64).saturating_sub(first.max(from))))
+                    .filter(|&(_, frames)| frames > 0)
+                    .map(|(first, frames)| (first, frames as usize))
+                    .collect();
+                assert_eq!(got, expected, "from {from} with room {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_ends_at_its_bound_and_never_inside_a_group() {
+        let mut backlog = Backlog::new(Offset::ZERO, 64 << 20, CHECKS);
+        let value = "v".repeat(100_000);
+        let many: Vec<_> = (0..10).map(|_| Command::new(&["SET", "k", &value])).collect();
+        backlog.record(&Effects::Group(many), none());
+        for _ in 0..5 {
+            backlog.record(&set("k", &value), none());
+        }
+        backlog.close_run();
+        let mut cursor = backlog.seek(Offset::ZERO).unwrap();
+        let mut parts = Vec::new();
+        while cursor.next() < backlog.closed() {
+            parts.extend(checked_parts(&backlog.read_checked(&mut cursor, Offset::MAX, usize::MAX).unwrap()));
+        }
+        assert_eq!(parts, [(0, 10), (10, 3), (13, 2)]);
+    }
+
+    #[test]
+    fn without_checks_the_same_frames_are_stored_without_lines() {
+        let mut plain = Backlog::new(Offset::ZERO, 1 << 20, false);
+        let mut checked = Backlog::new(Offset::ZERO, 1 << 20, true);
+        let mut read = Vec::new();
+        for backlog in [&mut plain, &mut checked] {
+            for n in 0..50 {
+                backlog.record(&set(&n.to_string(), "v"), none());
+                if n % 3 == 0 {
+                    backlog.close_run();
+                }
+            }
+            backlog.close_run();
+            let mut cursor = backlog.seek(Offset::new(2)).unwrap();
+            read.push(backlog.read(&mut cursor, Offset::MAX, 1 << 20).unwrap());
+            assert_eq!(cursor.next(), backlog.closed());
+        }
+        assert_eq!(read[0], read[1]);
+        assert!(!read[0].windows(6).any(|word| word == b"+CHECK"));
+        assert!(plain.bytes() < checked.bytes());
     }
 }

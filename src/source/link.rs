@@ -16,7 +16,8 @@ use crate::id::Offset;
 use crate::limits;
 use crate::slot::LinkId;
 use crate::slotset::SlotSet;
-use crate::wire::Item;
+use crate::wire::check::CHECK_LINE_BYTES_MAX;
+use crate::wire::{Check, Item};
 
 /// One replica's link, as the merge of frames and dump items sees it.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Link {
     pub id: LinkId,
     /// What the peer at the other end takes.
     pub peer: Peer,
+    /// Whether check lines are sent.
+    pub checks: bool,
     pub cursor: Cursor,
     /// Slots that are still to be sent.
     pub need: SlotSet,
@@ -33,6 +36,8 @@ pub(super) struct Link {
     queued_bytes: usize,
     /// Most dump bytes that wait, one item and what ends it excepted.
     queue_bytes_max: usize,
+    /// The check line of a large item that was sent last: it goes before anything else.
+    check_due: Bytes,
 }
 
 /// What a peer takes.
@@ -46,6 +51,9 @@ pub(super) enum Peer {
     Frames,
 }
 
+/// Bytes up to which an item is copied to be sent together with its check.
+const SEALED_TOGETHER_BYTES_MAX: usize = 4 << 10;
+
 /// A dump item that waits for its turn.
 #[derive(Debug)]
 struct Queued {
@@ -56,8 +64,43 @@ struct Queued {
 
 impl Link {
     pub fn new(id: LinkId, peer: Peer, cursor: Cursor, need: SlotSet, queue_bytes_max: usize) -> Link {
-        let owes_end = !need.is_empty();
-        Link { id, peer, cursor, need, owes_end, queue: VecDeque::new(), queued_bytes: 0, queue_bytes_max }
+        Link {
+            id,
+            peer,
+            checks: false,
+            cursor,
+            owes_end: !need.is_empty(),
+            need,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            queue_bytes_max,
+            check_due: Bytes::new(),
+        }
+    }
+
+    /// An item or a control line as it is sent: with its check, where the link has checks. That of a large one is
+    /// [due](Self::take_check) behind it, so that nothing large is copied.
+    pub fn seal(&mut self, item: Bytes) -> Bytes {
+        if !self.checks {
+            return item;
+        }
+        let due = self.take_check();
+        let check = Check::of(self.cursor.next(), &item);
+        let mut out = Vec::with_capacity(due.len() + SEALED_TOGETHER_BYTES_MAX + CHECK_LINE_BYTES_MAX);
+        out.extend_from_slice(&due);
+        if due.is_empty() && item.len() > SEALED_TOGETHER_BYTES_MAX {
+            check.encode_to(&mut out);
+            self.check_due = Bytes::from(out);
+            return item;
+        }
+        out.extend_from_slice(&item);
+        check.encode_to(&mut out);
+        Bytes::from(out)
+    }
+
+    /// The check line that goes before anything else; empty if there is none.
+    pub fn take_check(&mut self) -> Bytes {
+        std::mem::take(&mut self.check_due)
     }
 
     /// Whether one more dump item may wait for this link.

@@ -121,7 +121,7 @@ impl Source {
     /// A source that has recorded nothing.
     pub fn new(config: SourceConfig) -> Source {
         Source {
-            backlog: Backlog::new(config.first, config.backlog_bytes),
+            backlog: Backlog::new(config.first, config.backlog_bytes, true),
             links: Vec::new(),
             walk: Walk::new(),
             slots: SlotTable::new(config.reconnect_window_ms),
@@ -129,6 +129,16 @@ impl Source {
             dump_queue_bytes: limits::DUMP_QUEUE_BYTES_MAX,
             config,
         }
+    }
+
+    /// The same source, which offers no check lines.
+    ///
+    /// # Panics
+    /// If anything has been recorded.
+    pub fn without_checks(mut self) -> Source {
+        assert!(self.backlog.next() == self.config.first, "checks are of the whole window");
+        self.backlog = Backlog::new(self.config.first, self.config.backlog_bytes, false);
+        self
     }
 
     /// Records what the command `argv` did: the one place where a write gets its offset. Returns how many frames it took.
@@ -243,6 +253,7 @@ impl Source {
             Form::Offset => Peer::Frames,
         };
         let mut link = Link::new(attached.link, peer, cursor, need, self.dump_queue_bytes);
+        link.checks = self.takes_checks(hello);
         match verdict {
             Verdict::Sync(reason) => {
                 if let Some(index) = SyncReason::ALL.iter().position(|r| *r == reason) {
@@ -257,8 +268,9 @@ impl Source {
             Verdict::Stream if hello.claim != Claim::Empty => self.counters.sync_partial_ok += 1,
             Verdict::Stream => {}
         }
+        let crc = link.checks;
         self.links.push(link);
-        let welcome = Welcome { next, verdict, ..self.introduction() };
+        let welcome = Welcome { next, verdict, crc, ..self.introduction() };
         Ok(Accepted { link: attached.link, replaces: attached.replaces, welcome })
     }
 
@@ -326,15 +338,20 @@ impl Source {
         let index = self.links.iter().position(|l| l.id == id).ok_or(LinkError::Replaced)?;
         loop {
             let link = &mut self.links[index];
+            let check = link.take_check();
+            if !check.is_empty() {
+                return Ok(Some(check));
+            }
             let until = link.front().unwrap_or(Offset::MAX).min(self.backlog.closed());
             if link.cursor.next() < until {
-                let bytes = self.backlog.read(&mut link.cursor, until, limits::SEND_BYTES_TARGET)?;
+                let read = if link.checks { Backlog::read_checked } else { Backlog::read };
+                let bytes = read(&self.backlog, &mut link.cursor, until, limits::SEND_BYTES_TARGET)?;
                 self.slots.sent(id, link.cursor.next());
                 let strip = link.peer != Peer::Items && self.backlog.has_groups();
                 return Ok(Some(if strip { backlog::without_group_lines(bytes) } else { bytes }));
             }
             if let Some(bytes) = link.pop() {
-                return Ok(Some(bytes));
+                return Ok(Some(link.seal(bytes)));
             }
             if link.need.is_empty() {
                 return Ok(None);
@@ -344,10 +361,10 @@ impl Source {
     }
 
     /// The heartbeat of a link, or `None` where the peer knows none.
-    pub fn heartbeat(&self, id: LinkId) -> Option<Bytes> {
-        let link = self.links.iter().find(|l| l.id == id)?;
+    pub fn heartbeat(&mut self, id: LinkId) -> Option<Bytes> {
         let ping = Item::<&[u8]>::Ping { generation: self.config.generation, next: self.backlog.closed() };
-        (link.peer != Peer::Frames).then(|| ping.encode())
+        let link = self.links.iter_mut().find(|l| l.id == id)?;
+        (link.peer != Peer::Frames).then(|| link.seal(ping.encode()))
     }
 
     /// Asks every replica of ours to acknowledge at once.
@@ -367,6 +384,11 @@ impl Source {
     /// Whether a link still needs slots.
     pub fn is_syncing(&self, link: LinkId) -> bool {
         self.links.iter().any(|l| l.id == link && (l.owes_end || !l.need.is_empty()))
+    }
+
+    /// Whether a replica wants check lines and is sent what they are of: runs with their group lines.
+    fn takes_checks(&self, hello: &Hello) -> bool {
+        self.backlog.has_checks() && hello.options().is_some_and(|options| options.flags.crc && options.flags.items)
     }
 
     fn still_needed(&self, claim: &Claim, range: SlotRange) -> SlotSet {

@@ -8,7 +8,16 @@
 //!
 //! Positions inside a message are relative to its beginning, so that moving it to the front of the buffer changes
 //! none; and a scan that ran out of bytes goes on where it stopped, so that a message of any size costs linear time.
+//!
+//! Where the link has check lines, a message is what lies between two of them, and it is handed out in its parts only once
+//! the line behind it has proved it:
+//!
+//! ```text
+//! buffer   ░░░░░░░░ frame frame +GROUP frame frame +CHECK | frame frame fr|      free room      |
+//!          handed   ▲start   scanned once, held back ▲     begun                ▲end
+//! ```
 
+use super::check::{self, Check};
 use super::frame::{Frame, envelope_at};
 use super::item::{Item, Line, parse_line};
 use super::scan::{ArgScan, line};
@@ -30,6 +39,31 @@ pub struct Decoder {
     scan: Scan,
     frames: Vec<FrameRef>,
     args: Vec<ArgRange>,
+    /// What is held back, where the link has check lines.
+    held: Option<Held>,
+}
+
+/// What lies between two check lines, as far as it has been scanned.
+#[derive(Debug)]
+struct Held {
+    /// Bytes scanned, the check line included once it has been found good.
+    at: usize,
+    /// In order; frames are the decoder's.
+    parts: Vec<Part>,
+    /// How many of them have been handed out.
+    given: usize,
+    /// Whether the check line is there and good.
+    proved: bool,
+    /// Where it begins, if it is not frames: those say it themselves.
+    position: Offset,
+}
+
+/// A part of what is held back: frames by their indexes, a payload by its place.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Frames { first: usize, end: usize },
+    Group { first: usize, end: usize },
+    Item { item: Item<usize>, payload: usize },
 }
 
 /// What has been understood of the message that begins at `start`; positions relative to it.
@@ -48,6 +82,8 @@ enum Scan {
 #[derive(Clone, Copy, Debug)]
 struct GroupScan {
     frames: u32,
+    /// Its first frame's index.
+    first: usize,
 }
 
 /// Where one frame lies; positions are relative to the base of its [`Frames`].
@@ -147,7 +183,24 @@ impl Decoder {
             scan: Scan::Boundary,
             frames: Vec::with_capacity(limits::BATCH_FRAMES_MAX),
             args: Vec::with_capacity(4 * limits::BATCH_FRAMES_MAX),
+            held: None,
         }
+    }
+
+    /// From here on the stream has check lines, and nothing is handed out before the one behind it has proved it. `at` is
+    /// where the stream begins.
+    ///
+    /// # Panics
+    /// If a message has been begun.
+    pub fn expect_checks(&mut self, at: Offset) {
+        self.release();
+        assert!(matches!(self.scan, Scan::Boundary) && self.frames.is_empty(), "a message has been begun");
+        self.held = Some(Held { at: 0, parts: Vec::new(), given: 0, proved: false, position: at });
+    }
+
+    /// Whether the stream has check lines.
+    pub fn expects_checks(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Room for bytes to be received into: at least half of [`RECV_BYTES`](limits::RECV_BYTES). The buffer grows only
@@ -220,6 +273,11 @@ impl Decoder {
     #[allow(clippy::should_implement_trait, reason = "it lends, which iterators cannot")]
     pub fn next(&mut self) -> Result<Option<Message<'_>>, WireError> {
         self.release();
+        if self.held.is_some() { self.next_proved() } else { self.next_arrived() }
+    }
+
+    /// The next message of a stream without check lines: as soon as it has arrived.
+    fn next_arrived(&mut self) -> Result<Option<Message<'_>>, WireError> {
         loop {
             let buf = &self.buf[self.start..self.end];
             match self.scan {
@@ -245,7 +303,9 @@ impl Decoder {
                                 return Ok(None);
                             };
                             match parse_line(&text[1..])? {
-                                Line::Group(frames) => self.scan = Scan::Group { group: GroupScan { frames }, at: end },
+                                Line::Group(frames) => {
+                                    self.scan = Scan::Group { group: GroupScan { frames, first: 0 }, at: end };
+                                }
                                 Line::Item(item) => self.scan = Scan::Payload { item, at: end },
                                 Line::Unknown => self.start += end,
                             }
@@ -258,29 +318,14 @@ impl Decoder {
                         return Ok(None);
                     }
                 }
-                Scan::Group { group, at } => {
-                    let got = self.frames.len() as u32;
-                    if got == group.frames {
+                Scan::Group { group, at } => match self.scan_group(group, at)? {
+                    GroupStep::Starved => return Ok(None),
+                    GroupStep::Frame => {}
+                    GroupStep::Whole => {
                         self.scan = Scan::Boundary;
                         return Ok(Some(self.hand_out_frames(true)));
                     }
-                    match buf.get(at) {
-                        None => return Ok(None),
-                        Some(b'*') => {
-                            if !self.scan_frame(Some(group), at)? {
-                                return Ok(None);
-                            }
-                        }
-                        Some(_) => return Err(WireError::Group { expected: group.frames, got }),
-                    }
-                    if self.frames.last().is_some_and(|f| f.end as usize > limits::COMMAND_BYTES_MAX) {
-                        return Err(WireError::TooLarge {
-                            what: "a group",
-                            announced: u64::from(self.frames.last().map_or(0, |f| f.end)),
-                            limit: limits::COMMAND_BYTES_MAX as u64,
-                        });
-                    }
-                }
+                },
                 Scan::Payload { item, at } => {
                     let mut len = 0;
                     let item = item.map(|l| len = l);
@@ -294,6 +339,146 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// The next part of what a check line has proved.
+    fn next_proved(&mut self) -> Result<Option<Message<'_>>, WireError> {
+        let part = loop {
+            let Some(held) = &mut self.held else { return Ok(None) };
+            if held.proved {
+                let part = held.parts.get(held.given).copied();
+                held.given += 1;
+                if held.given >= held.parts.len() {
+                    self.taken = held.at;
+                }
+                match part {
+                    Some(part) => break part,
+                    // Only lines that are not known here.
+                    None => self.release(),
+                }
+            } else if !self.hold()? {
+                return Ok(None);
+            }
+        };
+        let buf = &self.buf[self.start..self.end];
+        let frames = |first, end| Frames { buf, refs: &self.frames[first..end], args: &self.args };
+        Ok(Some(match part {
+            Part::Frames { first, end } => Message::Frames(frames(first, end)),
+            Part::Group { first, end } => Message::Group(frames(first, end)),
+            Part::Item { item, payload } => Message::Item(item.map(|len| &buf[payload..payload + len])),
+        }))
+    }
+
+    /// Goes on with what is held back; `true` once its check line has proved it.
+    fn hold(&mut self) -> Result<bool, WireError> {
+        loop {
+            let Some(held) = &mut self.held else { return Ok(false) };
+            let buf = &self.buf[self.start..self.end];
+            match self.scan {
+                Scan::Boundary => {
+                    let at = held.at;
+                    match buf.get(at) {
+                        None => return Ok(false),
+                        Some(b'*') => {
+                            held.bound()?;
+                            if !self.scan_frame(None, at)? {
+                                return Ok(false);
+                            }
+                            self.hold_frame();
+                        }
+                        Some(b'+') => {
+                            let Some((text, end)) = line(buf, at, limits::CONTROL_LINE_BYTES_MAX)? else {
+                                return Ok(false);
+                            };
+                            if let Some(check) = check::parse(text)? {
+                                held.prove(check, &buf[..at], &self.frames)?;
+                                held.at = end;
+                                return Ok(true);
+                            }
+                            held.bound()?;
+                            match parse_line(&text[1..])? {
+                                Line::Group(frames) => {
+                                    let group = GroupScan { frames, first: self.frames.len() };
+                                    self.scan = Scan::Group { group, at: end };
+                                }
+                                Line::Item(item) => self.scan = Scan::Payload { item, at: end },
+                                Line::Unknown => held.at = end,
+                            }
+                        }
+                        Some(_) => return Err(WireError::Frame("neither a frame nor a line")),
+                    }
+                }
+                Scan::Frame { group, .. } => {
+                    if !self.resume_frame(group)? {
+                        return Ok(false);
+                    }
+                    if group.is_none() {
+                        self.hold_frame();
+                    }
+                }
+                Scan::Group { group, at } => match self.scan_group(group, at)? {
+                    GroupStep::Starved => return Ok(false),
+                    GroupStep::Frame => {}
+                    GroupStep::Whole => {
+                        self.scan = Scan::Boundary;
+                        let end = self.frames.len();
+                        if let Some(held) = &mut self.held {
+                            held.parts.push(Part::Group { first: group.first, end });
+                            held.at = at;
+                        }
+                    }
+                },
+                Scan::Payload { item, at } => {
+                    let mut len = 0;
+                    item.map(|l| len = l);
+                    if buf.len() < at + len {
+                        return Ok(false);
+                    }
+                    self.scan = Scan::Boundary;
+                    held.parts.push(Part::Item { item, payload: at });
+                    held.at = at + len;
+                }
+            }
+        }
+    }
+
+    /// The frame that was scanned last, which is of no group, is held back, too.
+    #[inline]
+    fn hold_frame(&mut self) {
+        let (Some(held), Some(frame)) = (&mut self.held, self.frames.last()) else { return };
+        held.at = frame.end as usize;
+        let index = self.frames.len() - 1;
+        match held.parts.last_mut() {
+            Some(Part::Frames { first, end }) if index - *first < limits::BATCH_FRAMES_MAX => *end = index + 1,
+            _ => held.parts.push(Part::Frames { first: index, end: index + 1 }),
+        }
+    }
+
+    /// Goes on with a group, `at` the end of what it has so far.
+    fn scan_group(&mut self, group: GroupScan, at: usize) -> Result<GroupStep, WireError> {
+        let got = (self.frames.len() - group.first) as u32;
+        if got == group.frames {
+            return Ok(GroupStep::Whole);
+        }
+        match self.buf[self.start..self.end].get(at) {
+            None => return Ok(GroupStep::Starved),
+            Some(b'*') => {
+                if !self.scan_frame(Some(group), at)? {
+                    return Ok(GroupStep::Starved);
+                }
+            }
+            Some(_) => return Err(WireError::Group { expected: group.frames, got }),
+        }
+        let begin = self.frames[group.first].start;
+        let bytes = u64::from(self.frames.last().map_or(0, |f| f.end - begin));
+        if bytes > limits::COMMAND_BYTES_MAX as u64 {
+            return Err(WireError::TooLarge {
+                what: "a group",
+                announced: bytes,
+                limit: limits::COMMAND_BYTES_MAX as u64,
+            });
+        }
+        Ok(GroupStep::Frame)
     }
 
     /// Begins the frame at `at`; `true` if it is whole.
@@ -310,7 +495,7 @@ impl Decoder {
             }
             return Ok(true);
         }
-        if group.is_none() && at > 0 {
+        if group.is_none() && at > 0 && self.held.is_none() {
             // Whole frames stand before it: they go first, and this one is begun anew at the front.
             self.args.truncate(first_arg);
         } else {
@@ -360,8 +545,50 @@ impl Decoder {
             self.start += std::mem::take(&mut self.taken);
             self.frames.clear();
             self.args.clear();
+            if let Some(held) = &mut self.held {
+                held.parts.clear();
+                (held.at, held.given, held.proved) = (0, 0, false);
+            }
         }
         debug_assert!(self.start <= self.end && self.end <= self.buf.len());
+    }
+}
+
+/// What one step inside a group did.
+enum GroupStep {
+    /// It ran out of bytes.
+    Starved,
+    /// It has one more frame.
+    Frame,
+    /// It has all its frames.
+    Whole,
+}
+
+impl Held {
+    /// What is long enough to be checked goes on with its check and nothing else.
+    #[inline]
+    fn bound(&self) -> Result<(), WireError> {
+        if self.at >= limits::RUN_BYTES_MAX { Err(WireError::Unchecked(self.at)) } else { Ok(()) }
+    }
+
+    /// Holds `check` against `bytes`, which is all that came before it.
+    fn prove(&mut self, check: Check, bytes: &[u8], frames: &[FrameRef]) -> Result<(), WireError> {
+        let at = match self.parts.first() {
+            Some(&Part::Frames { first, .. } | &Part::Group { first, .. }) => frames[first].offset,
+            Some(Part::Item { item: Item::Sync { at, .. }, .. }) => *at,
+            Some(Part::Item { item, .. }) => item.at().unwrap_or(self.position),
+            None => self.position,
+        };
+        let Check { crc: got, .. } = Check::of(at, bytes);
+        if got != check.crc {
+            return Err(WireError::Damaged { at, said: check.crc, got });
+        }
+        if at != check.from {
+            return Err(WireError::CheckPosition { at, said: check.from });
+        }
+        self.position = frames.last().map_or(at, |frame| frame.offset.next());
+        self.proved = true;
+        Ok(())
     }
 }
 

@@ -5,12 +5,14 @@
 //!                     group   +GROUP n [txid shards]␍␊ then n frames
 //!                     item    +SLOTS … len␍␊<payload>              takes none
 //!                     control +PING generation next␍␊              takes none
+//!                     check   +CHECK from crc␍␊                    proves what came since the one before
 //! replica → primary   REPLCONF ACK n␍␊   SYNCED generation n␍␊   NEED slot␍␊
 //! ```
 //!
 //! `docs/protocol.md` has the bytes, and the tests here hold them.
 
 pub mod argv;
+pub mod check;
 pub mod decoder;
 pub mod effect;
 pub mod frame;
@@ -19,11 +21,14 @@ mod scan;
 pub mod upstream;
 
 pub use argv::{ArgRange, Argv};
+pub use check::Check;
 pub use decoder::{Decoder, Frames, Message};
 pub use effect::{Command, Effects};
 pub use frame::Frame;
 pub use item::Item;
 pub use upstream::Upstream;
+
+use crate::id::Offset;
 
 /// What a peer did wrong. It ends the link, never the shard.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -58,4 +63,25 @@ pub enum WireError {
         /// Frames that came.
         got: u32,
     },
+    /// What a check line proves is not what came.
+    #[error("the check of {at} is {said:08x}, and what came has {got:08x}")]
+    Damaged {
+        /// Where what is checked begins.
+        at: Offset,
+        /// The CRC32C that was sent.
+        said: u32,
+        /// That of what came.
+        got: u32,
+    },
+    /// A check line is of another position than what it stands behind.
+    #[error("a check of {said} stands behind what begins at {at}")]
+    CheckPosition {
+        /// Where what is checked begins.
+        at: Offset,
+        /// What the line says.
+        said: Offset,
+    },
+    /// So much came without a check line that one is missing.
+    #[error("no check line after {0} bytes")]
+    Unchecked(usize),
 }
