@@ -74,6 +74,10 @@ pub const GROUP_FRAMES_MAX: usize = 16 << 20;
 /// Bytes of one dump item's payload: a single value goes in one item.
 pub const DUMP_ITEM_BYTES_MAX: usize = 2 << 30;
 
+/// Bytes that count as a sign of life on a link with check lines, even though nothing of them is proved yet: far more than the
+/// heartbeats within a link timeout.
+pub const PROGRESS_BYTES: usize = 16 << 10;
+
 /// Bytes that a read from a socket makes room for.
 pub const RECV_BYTES: usize = 128 << 10;
 

@@ -70,6 +70,7 @@ pub struct Session {
     whole_due: bool,
     dials: u64,
     heard: Moment,
+    progress: Progress,
     /// Whether check lines are asked for.
     checks: bool,
 }
@@ -110,6 +111,16 @@ struct Ack {
     sent_at: Moment,
     /// The peer wants to hear it at once, once this is applied.
     wanted: Option<Offset>,
+}
+
+/// Whether the link gets anywhere. On a link with check lines a damaged length makes the decoder wait for what will never
+/// come, while heartbeats go on to arrive: then neither they nor a few bytes count as a sign of life.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// When something last was proved, or as much had arrived as counts.
+    at: Moment,
+    /// Bytes that arrived since.
+    bytes: usize,
 }
 
 /// Why a stream is dialled.
@@ -193,7 +204,7 @@ pub enum SessionError {
     /// An item came that was not asked for.
     #[error("a dump item came on a link that takes none")]
     UnwantedItem,
-    /// Nothing was heard for too long.
+    /// Nothing was heard for too long, or nothing that makes sense.
     #[error("silent for {0} ms")]
     Silent(u64),
 }
@@ -216,6 +227,7 @@ impl Session {
             whole_due: false,
             dials: 0,
             heard: Moment::ZERO,
+            progress: Progress::default(),
             checks: true,
         }
     }
@@ -241,6 +253,7 @@ impl Session {
         self.hang_up();
         self.dials += 1;
         self.heard = now;
+        self.progress = Progress { at: now, bytes: 0 };
         self.ack.sent = None;
         let hello = Hello {
             id: self.config.id.clone(),
@@ -294,6 +307,10 @@ impl Session {
     pub fn recv_advance(&mut self, len: usize, now: Moment) {
         self.decoder.recv_advance(len);
         self.heard = now;
+        self.progress.bytes += len;
+        if !self.decoder.expects_checks() || self.progress.bytes >= limits::PROGRESS_BYTES {
+            self.progress = Progress { at: now, bytes: 0 };
+        }
     }
 
     /// The next thing that the stream says, or `None` if more bytes are needed.
@@ -312,6 +329,7 @@ impl Session {
         let (at, checked) = (self.next, self.decoder.expects_checks());
         let wrong = |cause| if checked { SessionError::Damaged { at, cause } } else { SessionError::Wire(cause) };
         let Some(message) = self.decoder.next().map_err(wrong)? else { return Ok(None) };
+        self.progress = Progress { at: self.heard, bytes: 0 };
         match message {
             Message::Frames(_) | Message::Group(_) if phase == Phase::BeforeSync => Err(SessionError::NoSync),
             Message::Frames(frames) => {
@@ -397,7 +415,7 @@ impl Session {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        let silence = self.heard.plus_ms(self.config.link_timeout_ms);
+        let silence = self.progress.at.plus_ms(self.config.link_timeout_ms);
         match self.state {
             State::Down => None,
             State::Streaming(Phase::Live) if self.ack.sent != Some(self.ack.applied) => {
@@ -413,7 +431,7 @@ impl Session {
     /// If the upstream has been silent for too long.
     pub fn handle_timeout(&self, now: Moment) -> Result<(), SessionError> {
         let timeout = self.config.link_timeout_ms;
-        if self.state != State::Down && now >= self.heard.plus_ms(timeout) {
+        if self.state != State::Down && now >= self.progress.at.plus_ms(timeout) {
             return Err(SessionError::Silent(timeout));
         }
         Ok(())

@@ -76,6 +76,12 @@ events! {
     Dropped 1,
     /// A replica said SYNCED.
     Synced 100,
+    /// A bit flipped on its way.
+    BitFlipped 50,
+    /// A replica closed a link on which a bit had flipped.
+    FlipFound 40,
+    /// … since nothing that it can understand came any more.
+    FlipSilenced 0,
     /// A piece of a slot was damaged on its way.
     Damaged 10,
     /// A replica asked for a slot again.

@@ -14,7 +14,11 @@ pub struct Plan {
     pub window_bytes: usize,
     /// Bytes of a dump step.
     pub piece_bytes: usize,
-    /// Every so manyeth piece of a slot arrives damaged.
+    /// Whether the two ends agree on check lines.
+    pub checks: bool,
+    /// Where they do, a bit flips in one in this many sends.
+    pub flip_every: u64,
+    /// Every so manyeth piece of a slot is sent damaged, with a check that fits.
     pub damage_every: u64,
     /// Bytes of dump items that wait for a link.
     pub dump_queue_bytes: usize,
@@ -63,6 +67,8 @@ impl Plan {
             replica_shards,
             window_bytes: one_of(&[1, 200, 1_000, 4_000, 100_000]) as usize,
             piece_bytes: one_of(&[1, 1, 60, 100_000]) as usize,
+            checks: one_of(&[1, 1, 1, 0]) == 1,
+            flip_every: one_of(&[20, 200, 1_000_000]),
             damage_every: one_of(&[5, 20, 1_000_000]),
             dump_queue_bytes: one_of(&[1, 131_200, 132_000, 1 << 20]) as usize,
             ring_batches: one_of(&[1, 1, 2, 8]) as usize,

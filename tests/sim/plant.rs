@@ -17,6 +17,8 @@ pub enum Plant {
     LoseBatch,
     /// An owner applies frames to slots that it does not have.
     ApplyNotBegun,
+    /// A replica applies what arrives, and looks at its check afterwards.
+    CheckAfterApply,
     /// Effects on a slot that is being loaded are left out.
     SkipStaging,
     /// A FLUSHALL leaves the slot that is being loaded as it is.
@@ -24,13 +26,14 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const BUGS: [Plant; 8] = [
+    pub const BUGS: [Plant; 9] = [
         Plant::SkipFrame,
         Plant::ApplyTwice,
         Plant::AckBeforeApply,
         Plant::DumpOneLate,
         Plant::LoseBatch,
         Plant::ApplyNotBegun,
+        Plant::CheckAfterApply,
         Plant::SkipStaging,
         Plant::KeepStaging,
     ];

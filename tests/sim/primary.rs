@@ -6,7 +6,7 @@ use kevy_replicate::resp::{Protocol, Reply};
 use kevy_replicate::shard::{Role, Shard as Core};
 use kevy_replicate::source::{Event as Told, LinkError, Session, SessionError, Source, SourceConfig, Timeouts};
 use kevy_replicate::store::{KeyspaceStore, ScanCursor, command, hash};
-use kevy_replicate::wire::{Command, Decoder, Message};
+use kevy_replicate::wire::{Check, Command, Decoder, Message};
 
 use crate::events::{Event, Events};
 use crate::history::History;
@@ -45,6 +45,8 @@ struct Connection {
     watch: Watch,
     /// Where slots stand behind everything that was given out.
     places: Places,
+    /// The check of a damaged piece whose own comes next.
+    reseal: Option<Check>,
 }
 
 /// The connection is to be closed.
@@ -67,6 +69,9 @@ impl Primary {
                 reconnect_window_ms: 60_000,
                 client_port: Some(6004),
             });
+            if !plan.checks || plant == Plant::DumpOneLate {
+                source = source.without_checks();
+            }
             source.set_dump_queue_bytes(plan.dump_queue_bytes);
             Shard {
                 core: Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed),
@@ -175,7 +180,13 @@ impl Shard {
     pub fn accept(&mut self, places: Places, now: Moment) -> usize {
         let timeouts = Timeouts { heartbeat_ms: 100, link_timeout_ms: u64::MAX };
         let session = Session::new(timeouts, now);
-        self.connections.push(Some(Connection { session, unsent: Vec::new(), watch: Watch::new(), places }));
+        self.connections.push(Some(Connection {
+            session,
+            unsent: Vec::new(),
+            watch: Watch::new(),
+            places,
+            reseal: None,
+        }));
         self.connections.len() - 1
     }
 
@@ -245,16 +256,23 @@ impl Shard {
                 Ok(Some(bytes)) if plant == Plant::DumpOneLate => late_by_one(&mut connection.unsent, &bytes),
                 Ok(Some(bytes)) => {
                     connection.watch.see(&bytes, &mut connection.places, |_, _| {});
-                    connection.unsent.extend_from_slice(&bytes);
-                    // The last piece of a slot may be empty.
-                    let has_payload = bytes.iter().position(|&byte| byte == b'\n') < Some(bytes.len() - 1);
-                    if bytes.starts_with(b"+PIECE ") && has_payload && pieces.strikes() {
-                        events.count(Event::Damaged);
-                        let line = String::from_utf8_lossy(&bytes);
-                        let slot = line.split(' ').nth(1).and_then(|slot| slot.parse().ok()).and_then(HashSlot::new);
-                        pieces.damaged.push(slot.expect("a piece names its slot"));
-                        *connection.unsent.last_mut().expect("a piece has a payload") ^= 1;
+                    let mut bytes = bytes.to_vec();
+                    if let Some(check) = connection.reseal.take() {
+                        replace_check(&mut bytes, 0, check);
                     }
+                    if let Some(piece) = Piece::of(&bytes).filter(|_| pieces.strikes()) {
+                        events.count(Event::Damaged);
+                        pieces.damaged.push(piece.slot);
+                        bytes[piece.end - 1] ^= 1;
+                        // Whoever sends what is wrong proves what is wrong.
+                        let check = Check::of(piece.at, &bytes[..piece.end]);
+                        if piece.end < bytes.len() {
+                            replace_check(&mut bytes, piece.end, check);
+                        } else {
+                            connection.reseal = Some(check);
+                        }
+                    }
+                    connection.unsent.extend_from_slice(&bytes);
                 }
                 Err(SessionError::Link(LinkError::BelowWindow(_))) => {
                     events.count(Event::CursorLost);
@@ -274,6 +292,37 @@ impl Shard {
     /// Whether everything was handed to the links.
     pub fn is_quiet(&self) -> bool {
         self.connections.iter().flatten().all(|connection| connection.unsent.is_empty())
+    }
+}
+
+/// A `+PIECE` with a payload, at the beginning of a send.
+struct Piece {
+    slot: HashSlot,
+    at: Offset,
+    /// Where its payload ends.
+    end: usize,
+}
+
+impl Piece {
+    fn of(bytes: &[u8]) -> Option<Piece> {
+        let fields = bytes.strip_prefix(b"+PIECE ")?;
+        let line = fields.iter().position(|&byte| byte == b'\r')?;
+        let mut numbers = std::str::from_utf8(&fields[..line]).ok()?.split(' ').map(|field| field.parse::<u64>().ok());
+        let mut number = || numbers.next().flatten();
+        let (slot, at, len) = (number()?, number()?, number()? as usize);
+        // The last piece of a slot may be empty.
+        let end = b"+PIECE ".len() + line + 2 + len;
+        (len > 0).then_some(Piece { slot: HashSlot::new(slot as u16)?, at: Offset::new(at), end })
+    }
+}
+
+/// Puts another check in the place of the one at `at`, if there is one.
+fn replace_check(bytes: &mut Vec<u8>, at: usize, check: Check) {
+    if bytes[at..].starts_with(b"+CHECK ") {
+        let end = at + bytes[at..].iter().position(|&byte| byte == b'\n').expect("a line ends") + 1;
+        let mut line = Vec::new();
+        check.encode_to(&mut line);
+        bytes.splice(at..end, line);
     }
 }
 

@@ -3,19 +3,22 @@
 use std::collections::VecDeque;
 
 use fastrand::Rng;
-use kevy_replicate::handshake::{ReplicaId, Verdict};
+use kevy_replicate::handshake::{ReplicaId, Verdict, decode_answer};
 use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
 use kevy_replicate::replica::{Ask, Dial, Dialled, Event as Said, Session, SessionConfig, SessionError};
 use kevy_replicate::shard::following::{Following, Offered, Policy};
 use kevy_replicate::shard::{Batch, Body, Done, Role, Router, Shard as Core};
 use kevy_replicate::snapshot::{Copy, Keyspace};
 use kevy_replicate::store::{KeyspaceStore, hash};
-use kevy_replicate::wire::{Frames, Item};
+use kevy_replicate::wire::{Decoder, Frames, Item, Message};
 
 use crate::events::{Event, Events};
 use crate::plan::Plan;
 use crate::plant::Plant;
 use crate::store::Applied;
+
+/// Looked at only where a bit has flipped: a length that became too long makes a replica wait.
+const LINK_TIMEOUT_MS: u64 = 10_000;
 
 /// The connection is to be closed.
 #[derive(Debug)]
@@ -36,6 +39,41 @@ struct Stream {
     router: Router,
     /// One to each owner.
     rings: Vec<Ring>,
+    /// What applies, where nothing is checked before.
+    unchecked: Option<Unchecked>,
+}
+
+/// A planted bug: takes the stream as it arrives, whatever its checks say.
+struct Unchecked {
+    answer: Option<Vec<u8>>,
+    decoder: Decoder,
+}
+
+impl Unchecked {
+    fn new() -> Unchecked {
+        Unchecked { answer: Some(Vec::new()), decoder: Decoder::new() }
+    }
+
+    fn receive(&mut self, bytes: &[u8], router: &mut Router) {
+        match &mut self.answer {
+            None => self.decoder.recv(bytes),
+            Some(answer) => {
+                answer.extend_from_slice(bytes);
+                let Ok(Some((_, end))) = decode_answer(answer) else { return };
+                self.decoder.recv(&answer[end..]);
+                self.answer = None;
+            }
+        }
+        while let Ok(Some(message)) = self.decoder.next() {
+            let said = match message {
+                Message::Frames(frames) => Said::Frames(frames),
+                Message::Group(frames) => Said::Group(frames),
+                Message::Item(Item::SyncEnd { at }) => Said::Whole { at },
+                Message::Item(item) => Said::Item(item),
+            };
+            router.take(said, hash::locate);
+        }
+    }
 }
 
 struct Ring {
@@ -69,8 +107,9 @@ impl Replica {
                 client: None,
                 repl_base: None,
                 accept_empty_primary: false,
-                link_timeout_ms: u64::MAX,
+                link_timeout_ms: LINK_TIMEOUT_MS,
             }),
+            unchecked: None,
             router: Router::new(stream, upstream.slots_of(stream), shards),
             rings: shards.shards().map(|_| ring()).collect(),
         };
@@ -111,6 +150,7 @@ impl Replica {
     pub fn dial(&mut self, stream: usize, now: Moment) {
         let range = self.streams[stream].router.range();
         let holds_data = range.iter().any(|slot| self.store(self.owner_of(slot)).slot_len(Copy::Live, slot) > 0);
+        self.streams[stream].unchecked = (self.plant == Plant::CheckAfterApply).then(Unchecked::new);
         self.streams[stream].session.dial(Dial { dialled: Dialled::Again, holds_data }, now);
     }
 
@@ -125,8 +165,23 @@ impl Replica {
         !self.streams[stream].router.is_full()
     }
 
-    pub fn receive(&mut self, stream: usize, mut bytes: &[u8], now: Moment, events: &mut Events) -> Result<(), Ended> {
-        let Stream { session, router, .. } = &mut self.streams[stream];
+    /// Bytes arrive, on a link on which a bit may have `flipped`.
+    pub fn receive(
+        &mut self,
+        stream: usize,
+        mut bytes: &[u8],
+        flipped: bool,
+        now: Moment,
+        events: &mut Events,
+    ) -> Result<(), Ended> {
+        let Stream { session, router, unchecked, .. } = &mut self.streams[stream];
+        if let Some(unchecked) = unchecked {
+            unchecked.receive(bytes, router);
+        }
+        if flipped && session.handle_timeout(now).is_err() {
+            events.count(Event::FlipSilenced);
+            return Err(Ended);
+        }
         while !bytes.is_empty() {
             let room = session.recv_slice();
             let take = room.len().min(bytes.len());
@@ -143,11 +198,17 @@ impl Replica {
                             let partly = router.missing() > 0;
                             events.count(if partly { Event::ResumeMidSync } else { Event::Resume });
                         }
-                        router.take(said, hash::locate);
+                        if unchecked.is_none() {
+                            router.take(said, hash::locate);
+                        }
                     }
                     Err(SessionError::Guard(_)) => {
                         events.count(Event::GuardRefused);
                         self.guarded = true;
+                        return Err(Ended);
+                    }
+                    Err(_) if flipped => {
+                        events.count(Event::FlipFound);
                         return Err(Ended);
                     }
                     Err(error) => panic!("{} closes: {error}", self.id),
@@ -238,6 +299,7 @@ impl Replica {
             }
         }
         let applied = if self.plant == Plant::AckBeforeApply { Some(session.next()) } else { router.watermark() };
+        let applied = applied.map(|applied| applied.min(session.next()));
         if let Some(applied) = applied {
             session.applied(applied);
         }
@@ -295,7 +357,7 @@ impl Replica {
     }
 
     pub fn show(&self, stream: usize) -> String {
-        let Stream { session, router, rings } = &self.streams[stream];
+        let Stream { session, router, rings, .. } = &self.streams[stream];
         let rings: Vec<_> = rings.iter().map(|ring| (ring.batches.len(), ring.done.len())).collect();
         format!(
             "next {}, watermark {:?}, missing {}, rings {rings:?}",

@@ -1,5 +1,6 @@
 //! Looks at what is sent or arrives on a link, to know what a cut hits and where slots stand. Judges nothing.
 
+use kevy_replicate::handshake::{Answer, decode_answer};
 use kevy_replicate::id::Offset;
 use kevy_replicate::wire::{Decoder, Frames, Item, Message};
 
@@ -8,6 +9,8 @@ use crate::places::Places;
 pub struct Watch {
     /// Whether the answer of the handshake has arrived.
     answered: bool,
+    /// What of it has arrived.
+    answer: Vec<u8>,
     decoder: Decoder,
     /// Between a slot's begin and its end.
     loading: bool,
@@ -21,17 +24,32 @@ pub struct Watch {
 
 impl Watch {
     pub fn new() -> Watch {
-        Watch { answered: false, decoder: Decoder::new(), loading: false, syncing: false, begun: 0, dropped: 0 }
+        Watch {
+            answered: false,
+            answer: Vec::new(),
+            decoder: Decoder::new(),
+            loading: false,
+            syncing: false,
+            begun: 0,
+            dropped: 0,
+        }
     }
 
     /// Bytes go by; what they say of slots is noted in `places`, and each frame is shown with how slots stand before it.
-    pub fn see(&mut self, mut bytes: &[u8], places: &mut Places, mut on_frame: impl FnMut(&Places, Offset)) {
-        if !self.answered {
-            let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else { return };
+    pub fn see(&mut self, bytes: &[u8], places: &mut Places, mut on_frame: impl FnMut(&Places, Offset)) {
+        if self.answered {
+            self.decoder.recv(bytes);
+        } else {
+            self.answer.extend_from_slice(bytes);
+            let Ok(Some((answer, end))) = decode_answer(&self.answer) else { return };
             self.answered = true;
-            bytes = &bytes[end + 1..];
+            if let Answer::Welcome(welcome) = answer
+                && welcome.crc
+            {
+                self.decoder.expect_checks(welcome.next);
+            }
+            self.decoder.recv(&self.answer[end..]);
         }
-        self.decoder.recv(bytes);
         // What is malformed, the session finds.
         while let Ok(Some(message)) = self.decoder.next() {
             let mut each = |frames: Frames<'_>| frames.iter().for_each(|frame| on_frame(places, frame.offset));
@@ -57,6 +75,11 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Whether the answer of the handshake has gone by.
+    pub fn is_answered(&self) -> bool {
+        self.answered
     }
 
     /// Whether a frame has arrived in part.

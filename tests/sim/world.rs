@@ -63,7 +63,7 @@ pub struct World {
 /// A connection, or when it is tried again.
 enum Connection {
     Down { until: u64 },
-    Up { link: Box<Link>, number: usize, watch: Box<Watch>, primary_is_gone: bool },
+    Up { link: Box<Link>, number: usize, watch: Box<Watch>, primary_is_gone: bool, flipped: bool },
 }
 
 struct HalfOpen {
@@ -135,6 +135,7 @@ impl World {
             self.tick();
         }
         self.primary.heal();
+        self.plan.flip_every = u64::MAX;
         let healed = self.now;
         while !self.is_at_rest() {
             self.tick();
@@ -337,9 +338,9 @@ impl World {
         let shard = &mut self.primary.shards[stream];
         match std::mem::replace(&mut self.links[replica][stream], Connection::Down { until }) {
             Connection::Down { until } => self.links[replica][stream] = Connection::Down { until },
-            Connection::Up { link, number, watch, .. } if noticed == Noticed::Primary => {
+            Connection::Up { link, number, watch, flipped, .. } if noticed == Noticed::Primary => {
                 shard.hang_up(number, now);
-                self.links[replica][stream] = Connection::Up { link, number, watch, primary_is_gone: true };
+                self.links[replica][stream] = Connection::Up { link, number, watch, primary_is_gone: true, flipped };
             }
             Connection::Up { link, number, primary_is_gone, .. } => {
                 self.replicas[replica].hang_up(stream);
@@ -429,12 +430,13 @@ impl World {
                     number: shard.accept(self.places[replica][stream].clone(), now),
                     watch: Box::new(Watch::new()),
                     primary_is_gone: false,
+                    flipped: false,
                 };
             }
             return Ok(());
         }
         let (node, shard) = (&mut self.replicas[replica], &mut self.primary.shards[stream]);
-        let Connection::Up { link, number, watch, primary_is_gone } = &mut self.links[replica][stream] else {
+        let Connection::Up { link, number, watch, primary_is_gone, flipped } = &mut self.links[replica][stream] else {
             return Ok(());
         };
         let up = node.transmit(stream, link.up.room(), now);
@@ -447,7 +449,14 @@ impl World {
         } else {
             let arrived = link.up.read(self.now, usize::MAX, &mut self.rng);
             shard.receive(*number, &arrived, now, &mut self.events).map_err(|_| Ended)?;
-            let down = shard.transmit(*number, link.down.room(), now, &mut self.events).map_err(|_| Ended)?;
+            let mut down = shard.transmit(*number, link.down.room(), now, &mut self.events).map_err(|_| Ended)?;
+            if self.plan.checks && watch.is_answered() && !down.is_empty() && self.rng.u64(..self.plan.flip_every) == 0
+            {
+                self.events.count(Event::BitFlipped);
+                *flipped = true;
+                let at = self.rng.usize(..down.len());
+                down[at] ^= 1 << self.rng.u8(..8);
+            }
             link.down.write(&down, self.now, &mut self.rng);
             self.damaged.extend(shard.take_damaged().into_iter().map(|slot| (replica, stream, slot)));
         }
@@ -465,7 +474,7 @@ impl World {
             });
             self.events.add(Event::Begun, std::mem::take(&mut watch.begun));
             self.events.add(Event::Dropped, std::mem::take(&mut watch.dropped));
-            node.receive(stream, &arrived, now, &mut self.events)?;
+            node.receive(stream, &arrived, *flipped, now, &mut self.events)?;
         }
         Ok(())
     }
