@@ -104,6 +104,12 @@ impl Sequence {
         self.sum = plus(self.sum, times(difference, power_of(BASE, index as u64)));
     }
 
+    /// The elements of another sequence come behind these.
+    pub fn append(&mut self, other: Sequence) {
+        self.sum = plus(self.sum, times(other.sum, self.power));
+        self.power = times(self.power, other.power);
+    }
+
     /// What the elements add to a digest.
     pub fn digest(self) -> u64 {
         pair(self.sum, self.power)

@@ -2,16 +2,15 @@
 //!
 //! ```text
 //! Small   field bytes │ value bytes │ field bytes │ value bytes …      walked
-//! Large   IndexMap: entries side by side, a table of their places      O(1); any entry by its number
+//! Large   parted::Parted, by the keyed hashes of the fields            O(1)
 //! ```
 
-use foldhash::fast::RandomState;
-use indexmap::IndexMap;
-
 use super::packed::Packed;
-use super::{SMALL_BYTES_MAX, SMALL_ITEM_BYTES_MAX, SMALL_MEMBERS_MAX};
+use super::parted::Parted;
+use super::{Part, SMALL_BYTES_MAX, SMALL_ITEM_BYTES_MAX, SMALL_MEMBERS_MAX};
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_varint};
 use crate::store::digest;
+use crate::store::hash::keyed_hash;
 
 /// Distinct fields, each with a value.
 #[derive(Debug, Default)]
@@ -22,12 +21,23 @@ enum Form {
     /// Fields and values in turn.
     Small(Packed),
     Large {
-        table: IndexMap<Box<[u8]>, Box<[u8]>, RandomState>,
+        table: Parted<Field>,
         /// Bytes of all fields and values.
         bytes: usize,
         /// The sum over all fields, kept current: the digest of a million fields is there at once.
         sum: u64,
     },
+}
+
+/// A field and its value.
+type Field = (Box<[u8]>, Box<[u8]>);
+
+fn hash_of((field, _): &Field) -> u64 {
+    keyed_hash(field)
+}
+
+fn is(field: &[u8]) -> impl Fn(&Field) -> bool {
+    move |(this, _)| **this == *field
 }
 
 impl Default for Form {
@@ -59,7 +69,7 @@ impl Hash {
     pub fn get(&self, field: &[u8]) -> Option<&[u8]> {
         match &self.0 {
             Form::Small(packed) => packed.find(field, 2).map(|at| packed.item(packed.after(at))),
-            Form::Large { table, .. } => table.get(field).map(|value| &**value),
+            Form::Large { table, .. } => table.find(keyed_hash(field), is(field)).map(|(_, value)| &**value),
         }
     }
 
@@ -84,7 +94,8 @@ impl Hash {
         let Form::Large { table, bytes, sum } = &mut self.0 else { return false };
         *bytes += value.len();
         *sum = sum.wrapping_add(of_field(field, value));
-        if let Some(old) = table.get_mut(field) {
+        let hash = keyed_hash(field);
+        if let Some((_, old)) = table.find_mut(hash, is(field)) {
             *bytes -= old.len();
             *sum = sum.wrapping_sub(of_field(field, old));
             // A value of the same length keeps its allocation.
@@ -96,7 +107,7 @@ impl Hash {
             return false;
         }
         *bytes += field.len();
-        table.insert(field.into(), value.into());
+        table.insert(hash, (field.into(), value.into()), hash_of);
         true
     }
 
@@ -110,13 +121,10 @@ impl Hash {
                 }
                 None => false,
             },
-            Form::Large { table, bytes, sum } => match table.swap_remove_entry(field) {
+            Form::Large { table, bytes, sum } => match table.remove(keyed_hash(field), is(field), hash_of) {
                 Some((field, value)) => {
                     *bytes -= field.len() + value.len();
                     *sum = sum.wrapping_sub(of_field(&field, &value));
-                    if table.len() * 8 < table.capacity() {
-                        table.shrink_to(table.len() * 2);
-                    }
                     true
                 }
                 None => false,
@@ -131,14 +139,56 @@ impl Hash {
             Form::Large { table, .. } => (None, Some(table)),
         };
         let packed = packed.into_iter().flat_map(Packed::pairs);
-        packed.chain(table.into_iter().flatten().map(|(field, value)| (&**field, &**value)))
+        packed.chain(table.into_iter().flat_map(Parted::iter).map(|(field, value)| (&**field, &**value)))
+    }
+
+    /// Whether it has its small form.
+    pub fn is_small(&self) -> bool {
+        matches!(self.0, Form::Small(_))
+    }
+
+    /// Field number `index` with its value, in no order that means anything: for choosing by chance. Changes renumber.
+    pub fn nth(&self, index: usize) -> Option<(&[u8], &[u8])> {
+        match &self.0 {
+            Form::Small(packed) => packed.pairs().nth(index),
+            Form::Large { table, .. } => table.nth(index).map(|(field, value)| (&**field, &**value)),
+        }
+    }
+
+    /// Fields whose keyed hash is at least `from`, with their hashes: some that lie together, all there are up to the place where
+    /// the next ones begin. A field that is there from the first step of such a walk to the last is shown.
+    pub(super) fn part(&self, from: u64) -> Part<(&[u8], &[u8])> {
+        let (packed, (table, next)) = match &self.0 {
+            Form::Small(packed) => (Some(packed), (None, None)),
+            Form::Large { table, .. } => {
+                let (fields, next) = table.part(from);
+                (None, (Some(fields), next))
+            }
+        };
+        let fields = table.into_iter().flatten().map(|(field, value)| (&**field, &**value));
+        let all = packed.into_iter().flat_map(Packed::pairs).chain(fields);
+        Part::new(all.map(|pair| (keyed_hash(pair.0), pair)), from, next)
+    }
+
+    /// Shows about `count` fields and answers where to go on: 0 at the end, as at the beginning. A field that is there from the
+    /// first step to the last is shown.
+    pub fn scan(&self, cursor: u64, count: usize, mut show: impl FnMut(&[u8], &[u8])) -> u64 {
+        super::scan(cursor, count, |from| self.part(from), |(field, value)| show(field, value))
+    }
+
+    /// Bytes of all fields and values.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::Small(packed) => packed.bytes(),
+            Form::Large { bytes, .. } => *bytes,
+        }
     }
 
     /// Bytes of memory outside the value itself. Costs the same for every size.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Small(packed) => packed.heap_bytes(),
-            Form::Large { table, bytes, .. } => table.capacity() * (2 * size_of::<Box<[u8]>>() + 16) + bytes,
+            Form::Large { table, bytes, .. } => table.heap_bytes() + bytes,
         }
     }
 
@@ -156,7 +206,7 @@ impl Hash {
         match &self.0 {
             Form::Small(packed) => out.extend_from_slice(packed.as_bytes()),
             Form::Large { table, .. } => {
-                for (field, value) in table {
+                for (field, value) in table.iter() {
                     put_bytes(field, out);
                     put_bytes(value, out);
                 }
@@ -164,37 +214,32 @@ impl Hash {
         }
     }
 
-    /// Reads its record.
+    /// Sets the fields of a record.
     ///
     /// # Errors
     /// If the record is malformed or has no field.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Hash, RecordError> {
-        let count = super::members(reader)?;
-        let mut hash = Hash::new();
-        for _ in 0..count {
+    pub fn extend(&mut self, reader: &mut Reader<'_>) -> Result<(), RecordError> {
+        for _ in 0..super::members(reader)? {
             let field = reader.bytes()?;
-            hash.set(field, reader.bytes()?);
+            self.set(field, reader.bytes()?);
         }
-        Ok(hash)
+        Ok(())
     }
 
     /// Frees up to `members` fields. `true`: what is left is cheap to drop.
     pub fn release(&mut self, members: usize) -> bool {
         match &mut self.0 {
             Form::Small(_) => true,
-            Form::Large { table, .. } => {
-                table.truncate(table.len().saturating_sub(members));
-                table.is_empty()
-            }
+            Form::Large { table, .. } => table.release(members),
         }
     }
 
     fn enlarge(&mut self) {
-        let mut table = IndexMap::with_hasher(RandomState::default());
+        let mut table = Parted::new();
         let (mut bytes, sum) = (0, self.digest());
         for (field, value) in self.iter() {
             bytes += field.len() + value.len();
-            table.insert(field.into(), value.into());
+            table.insert(keyed_hash(field), (field.into(), value.into()), hash_of);
         }
         self.0 = Form::Large { table, bytes, sum };
     }
@@ -238,7 +283,9 @@ mod tests {
                 let mut record = Vec::new();
                 hash.encode(&mut record);
                 let mut reader = Reader::new(&record);
-                prop_assert_eq!(Hash::decode(&mut reader).unwrap().digest(), hash.digest());
+                let mut read = Hash::new();
+                read.extend(&mut reader).unwrap();
+                prop_assert_eq!(read.digest(), hash.digest());
                 prop_assert_eq!(reader.remaining(), 0);
             }
         }

@@ -6,6 +6,7 @@
 pub mod hash;
 pub mod list;
 mod packed;
+mod parted;
 mod ranked;
 pub mod set;
 pub mod zset;
@@ -107,11 +108,37 @@ impl Value {
     pub fn decode(kind: Kind, reader: &mut Reader<'_>) -> Result<Value, RecordError> {
         Ok(match kind {
             Kind::String => Value::Str(reader.bytes()?.to_vec()),
-            Kind::Hash => Value::Hash(Hash::decode(reader)?),
-            Kind::List => Value::List(List::decode(reader)?),
-            Kind::Set => Value::Set(Set::decode(reader)?),
-            Kind::Zset => Value::Zset(Zset::decode(reader)?),
+            kind => {
+                let mut value = Value::without_members(kind);
+                value.extend(reader)?;
+                value
+            }
         })
+    }
+
+    fn without_members(kind: Kind) -> Value {
+        match kind {
+            Kind::String => Value::Str(Vec::new()),
+            Kind::Hash => Value::Hash(Hash::new()),
+            Kind::List => Value::List(List::new()),
+            Kind::Set => Value::Set(Set::new()),
+            Kind::Zset => Value::Zset(Zset::new()),
+        }
+    }
+
+    /// Takes the members of a record in; a string gets longer.
+    ///
+    /// # Errors
+    /// If the record is malformed; what came before that is taken in.
+    pub fn extend(&mut self, reader: &mut Reader<'_>) -> Result<(), RecordError> {
+        match self {
+            Value::Str(bytes) => bytes.extend_from_slice(reader.bytes()?),
+            Value::Hash(hash) => hash.extend(reader)?,
+            Value::List(list) => list.extend(reader)?,
+            Value::Set(set) => set.extend(reader)?,
+            Value::Zset(zset) => zset.extend(reader)?,
+        }
+        Ok(())
     }
 
     /// Frees up to `members` members. `true`: what is left is cheap to drop.
@@ -122,6 +149,38 @@ impl Value {
             Value::List(list) => list.release(members),
             Value::Set(set) => set.release(members),
             Value::Zset(zset) => zset.release(members),
+        }
+    }
+}
+
+/// Members of a value whose keyed hashes lie together, by their hashes.
+pub(super) struct Part<M> {
+    /// By rising hash.
+    members: Vec<(u64, M)>,
+    /// The least hash that the next part may have; `None`: this is the last.
+    next: Option<u64>,
+}
+
+impl<M> Part<M> {
+    fn new(all: impl Iterator<Item = (u64, M)>, from: u64, next: Option<u64>) -> Part<M> {
+        let mut members: Vec<_> = all.filter(|(hash, _)| *hash >= from).collect();
+        members.sort_unstable_by_key(|(hash, _)| *hash);
+        Part { members, next }
+    }
+}
+
+/// Shows about `count` members from `cursor` on, part by part, and answers where to go on; 0 is both ends.
+fn scan<M>(cursor: u64, count: usize, part: impl Fn(u64) -> Part<M>, mut show: impl FnMut(M)) -> u64 {
+    let mut from = cursor;
+    let mut shown = 0;
+    loop {
+        let Part { members, next } = part(from);
+        shown += members.len();
+        members.into_iter().for_each(|(_, member)| show(member));
+        match next {
+            None => return 0,
+            Some(next) if shown >= count => return next,
+            Some(next) => from = next,
         }
     }
 }

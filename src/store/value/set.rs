@@ -2,16 +2,15 @@
 //!
 //! ```text
 //! Small   member bytes │ member bytes …                             walked
-//! Large   IndexSet: members side by side, a table of their places   O(1); any member by its number
+//! Large   parted::Parted, by the keyed hashes of the members        O(1)
 //! ```
 
-use foldhash::fast::RandomState;
-use indexmap::IndexSet;
-
 use super::packed::Packed;
-use super::{SMALL_BYTES_MAX, SMALL_ITEM_BYTES_MAX, SMALL_MEMBERS_MAX};
+use super::parted::Parted;
+use super::{Part, SMALL_BYTES_MAX, SMALL_ITEM_BYTES_MAX, SMALL_MEMBERS_MAX};
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_varint};
 use crate::store::digest;
+use crate::store::hash::keyed_hash;
 
 /// Distinct members.
 #[derive(Debug, Default)]
@@ -21,12 +20,21 @@ pub struct Set(Form);
 enum Form {
     Small(Packed),
     Large {
-        table: IndexSet<Box<[u8]>, RandomState>,
+        table: Parted<Box<[u8]>>,
         /// Bytes of all members.
         bytes: usize,
         /// The sum over all members, kept current: the digest of a million members is there at once.
         sum: u64,
     },
+}
+
+#[expect(clippy::borrowed_box, reason = "as a table hands its members out")]
+fn hash_of(member: &Box<[u8]>) -> u64 {
+    keyed_hash(member)
+}
+
+fn is(member: &[u8]) -> impl Fn(&Box<[u8]>) -> bool {
+    move |this| **this == *member
 }
 
 impl Default for Form {
@@ -58,7 +66,7 @@ impl Set {
     pub fn contains(&self, member: &[u8]) -> bool {
         match &self.0 {
             Form::Small(packed) => packed.find(member, 1).is_some(),
-            Form::Large { table, .. } => table.contains(member),
+            Form::Large { table, .. } => table.find(keyed_hash(member), is(member)).is_some(),
         }
     }
 
@@ -78,12 +86,14 @@ impl Set {
             self.enlarge();
         }
         let Form::Large { table, bytes, sum } = &mut self.0 else { return false };
-        if table.contains(member) {
+        let hash = keyed_hash(member);
+        if table.find(hash, is(member)).is_some() {
             return false;
         }
         *bytes += member.len();
         *sum = sum.wrapping_add(of_member(member));
-        table.insert(member.into())
+        table.insert(hash, member.into(), hash_of);
+        true
     }
 
     /// Takes `member` away. `false`: it was not there.
@@ -97,24 +107,21 @@ impl Set {
                 None => false,
             },
             Form::Large { table, bytes, sum } => {
-                let found = table.swap_remove(member);
+                let found = table.remove(keyed_hash(member), is(member), hash_of).is_some();
                 if found {
                     *bytes -= member.len();
                     *sum = sum.wrapping_sub(of_member(member));
-                    if table.len() * 8 < table.capacity() {
-                        table.shrink_to(table.len() * 2);
-                    }
                 }
                 found
             }
         }
     }
 
-    /// Member number `index`, in no order that means anything: for choosing by chance. Removing members renumbers.
+    /// Member number `index`, in no order that means anything: for choosing by chance. Changes renumber.
     pub fn nth(&self, index: usize) -> Option<&[u8]> {
         match &self.0 {
             Form::Small(packed) => packed.iter().nth(index),
-            Form::Large { table, .. } => table.get_index(index).map(|member| &**member),
+            Form::Large { table, .. } => table.nth(index).map(|member| &**member),
         }
     }
 
@@ -125,14 +132,48 @@ impl Set {
             Form::Large { table, .. } => (None, Some(table)),
         };
         let packed = packed.into_iter().flat_map(Packed::iter);
-        packed.chain(table.into_iter().flatten().map(|member| &**member))
+        packed.chain(table.into_iter().flat_map(Parted::iter).map(|member| &**member))
+    }
+
+    /// Whether it has its small form.
+    pub fn is_small(&self) -> bool {
+        matches!(self.0, Form::Small(_))
+    }
+
+    /// Members whose keyed hash is at least `from`, with their hashes: some that lie together, all there are up to the place where
+    /// the next ones begin. A member that is there from the first step of such a walk to the last is shown.
+    pub(super) fn part(&self, from: u64) -> Part<&[u8]> {
+        let (packed, (table, next)) = match &self.0 {
+            Form::Small(packed) => (Some(packed), (None, None)),
+            Form::Large { table, .. } => {
+                let (members, next) = table.part(from);
+                (None, (Some(members), next))
+            }
+        };
+        let members = table.into_iter().flatten().map(|member| &**member);
+        let all = packed.into_iter().flat_map(Packed::iter).chain(members);
+        Part::new(all.map(|member| (keyed_hash(member), member)), from, next)
+    }
+
+    /// Shows about `count` members and answers where to go on: 0 at the end, as at the beginning. A member that is there from the
+    /// first step to the last is shown.
+    pub fn scan(&self, cursor: u64, count: usize, show: impl FnMut(&[u8])) -> u64 {
+        super::scan(cursor, count, |from| self.part(from), show)
+    }
+
+    /// Bytes of all members.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::Small(packed) => packed.bytes(),
+            Form::Large { bytes, .. } => *bytes,
+        }
     }
 
     /// Bytes of memory outside the value itself. Costs the same for every size.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Small(packed) => packed.heap_bytes(),
-            Form::Large { table, bytes, .. } => table.capacity() * (size_of::<Box<[u8]>>() + 16) + bytes,
+            Form::Large { table, bytes, .. } => table.heap_bytes() + bytes,
         }
     }
 
@@ -153,36 +194,31 @@ impl Set {
         }
     }
 
-    /// Reads its record.
+    /// Adds the members of a record.
     ///
     /// # Errors
     /// If the record is malformed or has no member.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Set, RecordError> {
-        let count = super::members(reader)?;
-        let mut set = Set::new();
-        for _ in 0..count {
-            set.insert(reader.bytes()?);
+    pub fn extend(&mut self, reader: &mut Reader<'_>) -> Result<(), RecordError> {
+        for _ in 0..super::members(reader)? {
+            self.insert(reader.bytes()?);
         }
-        Ok(set)
+        Ok(())
     }
 
     /// Frees up to `members` members. `true`: what is left is cheap to drop.
     pub fn release(&mut self, members: usize) -> bool {
         match &mut self.0 {
             Form::Small(_) => true,
-            Form::Large { table, .. } => {
-                table.truncate(table.len().saturating_sub(members));
-                table.is_empty()
-            }
+            Form::Large { table, .. } => table.release(members),
         }
     }
 
     fn enlarge(&mut self) {
-        let mut table = IndexSet::with_hasher(RandomState::default());
+        let mut table = Parted::new();
         let (mut bytes, sum) = (0, self.digest());
         for member in self.iter() {
             bytes += member.len();
-            table.insert(member.into());
+            table.insert(keyed_hash(member), member.into(), hash_of);
         }
         self.0 = Form::Large { table, bytes, sum };
     }
@@ -220,7 +256,9 @@ mod tests {
             if !model.is_empty() {
                 let mut record = Vec::new();
                 set.encode(&mut record);
-                prop_assert_eq!(Set::decode(&mut Reader::new(&record)).unwrap().digest(), set.digest());
+                let mut read = Set::new();
+                read.extend(&mut Reader::new(&record)).unwrap();
+                prop_assert_eq!(read.digest(), set.digest());
             }
         }
     }

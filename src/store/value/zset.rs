@@ -6,10 +6,11 @@
 //! Large   ranked::Ranked, a skip list that counts, and a table by member
 //! ```
 
-use super::SMALL_MEMBERS_MAX;
 use super::ranked::Ranked;
+use super::{Part, SMALL_MEMBERS_MAX};
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_f64, put_varint};
 use crate::store::digest;
+use crate::store::hash::keyed_hash;
 use std::cmp::Ordering;
 
 /// Distinct members in the order of their scores. No score is NaN.
@@ -163,6 +164,40 @@ impl Zset {
         self.range(0, self.len())
     }
 
+    /// Whether it has its small form.
+    pub fn is_small(&self) -> bool {
+        matches!(self.0, Form::Small { .. })
+    }
+
+    /// Members whose keyed hash is at least `from`, with their hashes: some that lie together, all there are up to the place where
+    /// the next ones begin. A member that is there from the first step of such a walk to the last is shown, whatever becomes of
+    /// its score.
+    pub(super) fn part(&self, from: u64) -> Part<(&[u8], f64)> {
+        let (sorted, (ranked, next)) = match &self.0 {
+            Form::Small { sorted, .. } => (&sorted[..], (None, None)),
+            Form::Large(ranked) => {
+                let (members, next) = ranked.part(from);
+                (&[][..], (Some(members), next))
+            }
+        };
+        let all = sorted.iter().map(|(member, score)| (&**member, *score)).chain(ranked.into_iter().flatten());
+        Part::new(all.map(|pair| (keyed_hash(pair.0), pair)), from, next)
+    }
+
+    /// Shows about `count` members and answers where to go on: 0 at the end, as at the beginning. A member that is there from the
+    /// first step to the last is shown, also if its score changes meanwhile.
+    pub fn scan(&self, cursor: u64, count: usize, mut show: impl FnMut(&[u8], f64)) -> u64 {
+        super::scan(cursor, count, |from| self.part(from), |(member, score)| show(member, score))
+    }
+
+    /// Bytes of all members.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::Small { bytes, .. } => *bytes,
+            Form::Large(ranked) => ranked.bytes(),
+        }
+    }
+
     /// Bytes of memory outside the value itself. Costs the same for every size.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
@@ -190,22 +225,20 @@ impl Zset {
         }
     }
 
-    /// Reads its record.
+    /// Gives the members of a record their scores.
     ///
     /// # Errors
     /// If the record is malformed, has no member, or a score that is NaN.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Zset, RecordError> {
-        let count = super::members(reader)?;
-        let mut zset = Zset::new();
-        for _ in 0..count {
+    pub fn extend(&mut self, reader: &mut Reader<'_>) -> Result<(), RecordError> {
+        for _ in 0..super::members(reader)? {
             let member = reader.bytes()?;
             let score = reader.f64()?;
             if score.is_nan() {
                 return Err(reader.error("a score that is no number"));
             }
-            zset.insert(member, score);
+            self.insert(member, score);
         }
-        Ok(zset)
+        Ok(())
     }
 
     /// Frees up to `members` members. `true`: what is left is cheap to drop.
@@ -277,7 +310,9 @@ mod tests {
             if !zset.is_empty() {
                 let mut record = Vec::new();
                 zset.encode(&mut record);
-                prop_assert_eq!(Zset::decode(&mut Reader::new(&record)).unwrap().digest(), zset.digest());
+                let mut read = Zset::new();
+                read.extend(&mut Reader::new(&record)).unwrap();
+                prop_assert_eq!(read.digest(), zset.digest());
             }
         }
     }
@@ -293,7 +328,7 @@ mod tests {
             assert!(zset.remove(&n.to_be_bytes()));
         }
         assert_eq!(zset.iter().count(), 10);
-        assert!(zset.heap_bytes() < full / 4, "memory comes back");
+        assert!(zset.heap_bytes() < full / 4, "memory comes back: {} of {full} bytes are left", zset.heap_bytes());
         assert_eq!(zset.range_down(0, 10).count(), 10);
     }
 }
