@@ -248,12 +248,12 @@ impl Puller {
             let moved = if reads {
                 let Puller { session, lanes, stop, .. } = self;
                 let moved = async { Some(stream.duplex(session.recv_slice(), &sending[sent..]).await) };
-                moved.or(wait(lanes, stop, deadline)).await
+                turn.wait_for(moved.or(wait(lanes, stop, deadline))).await
             } else if sent < sending.len() {
                 let written = async { Some(stream.write(&sending[sent..]).await.map(Moved::Written)) };
-                written.or(wait(&mut self.lanes, &self.stop, deadline)).await
+                turn.wait_for(written.or(wait(&mut self.lanes, &self.stop, deadline))).await
             } else {
-                wait(&mut self.lanes, &self.stop, deadline).await
+                turn.wait_for(wait(&mut self.lanes, &self.stop, deadline)).await
             };
             match moved {
                 Some(Ok(Moved::Written(len))) => sent += len,

@@ -87,7 +87,7 @@ async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, session: &mut 
             local.executor().shutdown().await;
             None
         };
-        match moved.or(woken).or(timer).or(ending).await {
+        match turn.wait_for(moved.or(woken).or(timer).or(ending)).await {
             Some(Ok(Moved::Written(len))) => {
                 sending = sending.slice(len..);
             }

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,23 @@ impl Turn {
     /// Whether the turn has been as long as it may be.
     pub fn is_over(&self) -> bool {
         self.began.elapsed() >= Duration::from_micros(TURN_US_MAX)
+    }
+
+    /// Waits for what a round of the loop begins with. Where that takes waiting, the reactor has been looking meanwhile, and the
+    /// turn begins with what came: otherwise a loop that was idle would make a pass before it does its first work.
+    pub async fn wait_for<F: Future>(&mut self, event: F) -> F::Output {
+        let mut event = pin!(event);
+        let mut waited = false;
+        let output = poll_fn(|cx| {
+            let polled = event.as_mut().poll(cx);
+            waited |= polled.is_pending();
+            polled
+        })
+        .await;
+        if waited {
+            *self = Turn::begin();
+        }
+        output
     }
 
     /// Makes a reactor pass if the turn is over, and begins the next one. Call it once per round of a busy loop.

@@ -38,7 +38,7 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
     while flow != Flow::Close {
         if flow == Flow::Read {
             let room = requests.recv_slice();
-            match stream.read(room).await {
+            match turn.wait_for(stream.read(room)).await {
                 Ok(0) | Err(_) => break,
                 Ok(len) => requests.recv_advance(len),
             }
