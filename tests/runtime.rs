@@ -259,12 +259,12 @@ fn a_connection_is_made_read_to_its_end_and_hung_up() {
         stream.close().await;
 
         let mut stream = Stream::connect(&shard, "127.0.0.1", port, timeout).await.unwrap();
-        let hangup = stream.hangup();
+        let handle = stream.handle();
         let reading = shard.spawn(Queue::Clients, async move { stream.read(&mut [0]).await });
         reactor_pass().await;
-        hangup.hang_up();
+        handle.hang_up();
         assert_eq!(reading.await.unwrap(), 0);
-        hangup.hang_up();
+        handle.hang_up();
 
         let free = Listener::bind("127.0.0.1", 0).unwrap().local_addr().port();
         let refused = Stream::connect(&shard, "127.0.0.1", free, timeout).await.unwrap_err();

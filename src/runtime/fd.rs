@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "glommio takes and shows raw descriptors; every face here is safe")]
 
 use std::cell::Cell;
+use std::io;
 use std::net::Shutdown;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
@@ -30,8 +31,8 @@ impl OpenStream {
         OpenStream { tcp, fd }
     }
 
-    pub(super) fn hangup(&self) -> Hangup {
-        Hangup { fd: Rc::clone(&self.fd) }
+    pub(super) fn handle(&self) -> SocketHandle {
+        SocketHandle { fd: Rc::clone(&self.fd) }
     }
 }
 
@@ -55,22 +56,33 @@ impl DerefMut for OpenStream {
     }
 }
 
-/// Ends a connection from another task of its shard: reads return 0 and writes fail, so that the connection's own task
-/// comes to its end. Does nothing once the stream is dropped.
+/// What another task of the shard may do to a connection: send, and end it. Does nothing once the stream is dropped.
 #[derive(Clone, Debug)]
-pub struct Hangup {
+pub struct SocketHandle {
     fd: Rc<Cell<Option<RawFd>>>,
 }
 
-impl Hangup {
-    /// Ends the connection in both directions.
+impl SocketHandle {
+    /// Ends the connection in both directions: reads return 0 and writes fail, so that the connection's own task comes to its end.
     pub fn hang_up(&self) {
-        let Some(fd) = self.fd.get() else { return };
+        // A peer that is gone already makes this fail, and that is what was wanted.
+        let _ = self.with(|socket| socket.shutdown(Shutdown::Both));
+    }
+
+    /// Sends from the front of `bytes` what the socket takes at once, and returns how much.
+    ///
+    /// # Errors
+    /// What the socket says: [`WouldBlock`](io::ErrorKind::WouldBlock) where it takes nothing now.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.with(|socket| socket.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+        let fd = self.fd.get().ok_or(io::ErrorKind::NotConnected)?;
         // SAFETY: the cell holds the number only while `OpenStream` owns the descriptor: its drop empties the cell
         // before the socket is closed, and both live on one thread. `OpenStream` gives its `TcpStream` to nobody by
         // value, and nothing closes it underneath.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        // A peer that is gone already makes this fail, and that is what was wanted.
-        let _ = SockRef::from(&fd).shutdown(Shutdown::Both);
+        act(&SockRef::from(&fd))
     }
 }

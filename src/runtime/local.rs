@@ -24,6 +24,7 @@ use super::commands::CommandBatch;
 use super::executor::{self, Queue, Task};
 use super::listener::Connection;
 use super::mesh::Mesh;
+use super::outlet::{Left, Outlet};
 use super::signal::Signal;
 use super::turn::Turn;
 use crate::id::{ShardCount, ShardId, UnixMs};
@@ -64,7 +65,9 @@ pub struct Local {
     waiting: RefCell<Vec<Waiting>>,
     /// A request was answered: there is room on a lane.
     answered: Signal,
-    /// Something may be sent to replicas.
+    /// The replication connections of this shard.
+    outlets: RefCell<Vec<Rc<RefCell<Outlet>>>>,
+    /// The tasks of replication connections are to look whether they have something to send.
     pub to_send: Signal,
     /// A replica acknowledged something.
     pub acked: Signal,
@@ -107,6 +110,7 @@ impl Local {
             mesh: RefCell::new(mesh),
             waiting: RefCell::new((0..lanes).map(|_| VecDeque::new()).collect()),
             answered: Signal::new(),
+            outlets: RefCell::new(Vec::new()),
             to_send: Signal::new(),
             acked: Signal::new(),
             serve: RefCell::new(None),
@@ -135,24 +139,45 @@ impl Local {
         self.core.borrow_mut()
     }
 
-    /// Ends a turn that may have recorded something, and lets the streamers send it before anyone is told: a reply does not
-    /// overtake its own frame. Whoever else has commands executes them first, so that one send carries the frames of all.
+    /// Ends a turn that may have recorded something, and sends it before anyone is told: a reply does not overtake its own
+    /// frame. Whoever else has commands executes them first, so that one send carries the frames of all.
     pub async fn stream_first(&self) {
         if self.end_turn() {
             yield_now().await;
             if self.end_turn() {
-                executor::yield_to_queues().await;
+                self.send_now();
             }
         }
     }
 
-    /// Ends a turn that may have recorded something. `true`: replicas have something to be sent.
+    /// Ends a turn that may have recorded something. `true`: a replica that takes it has something to be sent.
     fn end_turn(&self) -> bool {
-        let sends = self.core.borrow_mut().end_turn();
-        if sends {
+        self.core.borrow_mut().end_turn() && self.outlets.borrow().iter().any(|outlet| outlet.borrow().is_free())
+    }
+
+    /// Sends to replicas what there is, as far as their sockets take it at once; their own tasks do the rest.
+    pub fn send_now(&self) {
+        let mut core = self.core.borrow_mut();
+        let mut left = Left::Nothing;
+        for outlet in self.outlets.borrow().iter() {
+            if outlet.borrow_mut().send_now(&mut core) == Left::Something {
+                left = Left::Something;
+            }
+        }
+        drop(core);
+        if left == Left::Something {
             self.to_send.raise();
         }
-        sends
+    }
+
+    /// A replication connection begins: what is recorded goes out by `outlet` from now on.
+    pub(super) fn open_outlet(&self, outlet: Rc<RefCell<Outlet>>) {
+        self.outlets.borrow_mut().push(outlet);
+    }
+
+    /// It has ended.
+    pub(super) fn close_outlet(&self, outlet: &Rc<RefCell<Outlet>>) {
+        self.outlets.borrow_mut().retain(|other| !Rc::ptr_eq(other, outlet));
     }
 
     /// Runs a task on this shard. It is polled once at once: hold no borrow.

@@ -38,6 +38,8 @@ pub mod local;
 #[cfg(feature = "runtime")]
 pub mod mesh;
 #[cfg(feature = "runtime")]
+pub mod outlet;
+#[cfg(feature = "runtime")]
 pub mod puller;
 #[cfg(feature = "runtime")]
 pub mod shutdown;

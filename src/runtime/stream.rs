@@ -15,7 +15,7 @@ use glommio::net::TcpStream;
 use super::executor::Shard;
 use super::fd::OpenStream;
 
-pub use super::fd::Hangup;
+pub use super::fd::SocketHandle;
 
 /// A connection. Lives and dies on one shard.
 #[derive(Debug)]
@@ -122,9 +122,9 @@ impl Stream {
         Ok(())
     }
 
-    /// A handle with which another task of this shard ends the connection.
-    pub fn hangup(&self) -> Hangup {
-        self.open.hangup()
+    /// A handle with which another task of this shard sends on the connection or ends it.
+    pub fn handle(&self) -> SocketHandle {
+        self.open.handle()
     }
 
     /// Ends the direction of writing: the peer reads to the end, and may still write.
@@ -178,7 +178,7 @@ pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 
 /// The kernel sends exactly 64 KiB, and twice that, several times slower over loopback than a little less: its largest
 /// segment there is 65,483 bytes, and what is over waits.
-fn write_len(len: usize) -> usize {
+pub(super) fn write_len(len: usize) -> usize {
     const SLOW: usize = 64 << 10;
     const SPARED: usize = 4 << 10;
     if len == SLOW || len == 2 * SLOW { len - SPARED } else { len }

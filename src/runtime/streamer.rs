@@ -1,5 +1,6 @@
 //! The primary's task around one replication connection: a loop around [`source::Session`](crate::source::Session).
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
@@ -8,6 +9,7 @@ use futures_lite::FutureExt;
 
 use super::clock::{now, sleep_until};
 use super::local::Local;
+use super::outlet::Outlet;
 use super::stream::{Moved, Stream};
 use super::turn::Turn;
 use crate::source::session::{Event, Session, SessionError, Timeouts};
@@ -35,18 +37,20 @@ pub enum LinkEnd {
 /// Serves a connection on the replication port until it ends.
 pub async fn serve(local: Rc<Local>, mut stream: Stream, timeouts: Timeouts) {
     let peer = stream.peer_addr().map_or_else(|_| "a replica".to_owned(), |address| address.to_string());
-    let mut session = Session::new(timeouts, now());
-    let end = stream_until_end(&local, &mut stream, &mut session, &peer).await;
+    let outlet = Rc::new(RefCell::new(Outlet::new(Session::new(timeouts, now()), stream.handle())));
+    let end = stream_until_end(&local, &mut stream, &outlet, &peer).await;
+    local.close_outlet(&outlet);
     // What explains the end, if anything does, is still said.
-    let words = match (&end, next_send(&local, &mut session)) {
+    let next = next_send(&local, &outlet);
+    let words = match (&end, next) {
         (LinkEnd::NotPrimary, _) | (_, None) => Bytes::from_static(b"-ERR not_primary this node is not a primary\r\n"),
-        (_, Some(Ok(Some(bytes)))) if session.link().is_none() => bytes,
+        (_, Some(Ok(bytes))) if outlet.borrow().session.link().is_none() => bytes,
         _ => Bytes::new(),
     };
     // The link ends whether they arrive or not.
     let _ = stream.write_all(&words).await;
     if let Some((source, _)) = local.core().source_and_store() {
-        session.hang_up(source, now());
+        outlet.borrow_mut().session.hang_up(source, now());
     }
     match end {
         // Every replica asks once before it follows.
@@ -56,20 +60,17 @@ pub async fn serve(local: Rc<Local>, mut stream: Stream, timeouts: Timeouts) {
     stream.close().await;
 }
 
-async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, session: &mut Session, peer: &str) -> LinkEnd {
+async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, outlet: &Rc<RefCell<Outlet>>, peer: &str) -> LinkEnd {
     let mut inbox = vec![0; 4 << 10];
-    let mut sending = Bytes::new();
     let mut turn = Turn::begin();
     loop {
         let epoch = local.to_send.epoch();
-        if sending.is_empty() {
-            let Some(next) = next_send(local, session) else { return LinkEnd::NotPrimary };
-            match next {
-                Ok(bytes) => sending = bytes.unwrap_or_default(),
-                Err(error) => return error.into(),
-            }
-        }
-        let deadline = session.poll_timeout();
+        let sending = match next_send(local, outlet) {
+            None => return LinkEnd::NotPrimary,
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) => return error.into(),
+        };
+        let deadline = outlet.borrow().session.poll_timeout();
         let moved = async { Some(stream.duplex(&mut inbox, &sending).await) };
         let woken = async {
             if sending.is_empty() {
@@ -88,12 +89,10 @@ async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, session: &mut 
             None
         };
         match turn.wait_for(moved.or(woken).or(timer).or(ending)).await {
-            Some(Ok(Moved::Written(len))) => {
-                sending = sending.slice(len..);
-            }
+            Some(Ok(Moved::Written(len))) => outlet.borrow_mut().sent(len),
             Some(Ok(Moved::Read(0))) => return LinkEnd::Closed,
             Some(Ok(Moved::Read(len))) => {
-                if let Err(error) = receive(local, session, &inbox[..len], peer) {
+                if let Err(error) = receive(local, outlet, &inbox[..len], peer) {
                     return error;
                 }
             }
@@ -103,28 +102,26 @@ async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, session: &mut 
         if local.executor().is_shutting_down() {
             return LinkEnd::Shutdown;
         }
-        if let Err(error) = session.handle_timeout(now()) {
+        if let Err(error) = outlet.borrow_mut().session.handle_timeout(now()) {
             return error.into();
         }
         turn.pass_if_over().await;
     }
 }
 
-/// What to send next; `None` where the shard is no primary's.
-fn next_send(local: &Local, session: &mut Session) -> Option<Result<Option<Bytes>, SessionError>> {
-    let mut core = local.core();
-    let (source, store) = core.source_and_store()?;
-    Some(session.poll_transmit(source, store, now()))
+/// What to send next, empty where there is nothing; `None` where the shard is no primary's.
+fn next_send(local: &Local, outlet: &RefCell<Outlet>) -> Option<Result<Bytes, SessionError>> {
+    outlet.borrow_mut().next(&mut local.core())
 }
 
-fn receive(local: &Local, session: &mut Session, bytes: &[u8], peer: &str) -> Result<(), LinkEnd> {
+fn receive(local: &Local, outlet: &Rc<RefCell<Outlet>>, bytes: &[u8], peer: &str) -> Result<(), LinkEnd> {
     let mut acked = false;
     let mut attached = false;
     {
         let mut core = local.core();
         let shard = core.id();
         let Some((source, _)) = core.source_and_store() else { return Err(LinkEnd::NotPrimary) };
-        session.handle_input(source, bytes, now(), |event| match event {
+        outlet.borrow_mut().session.handle_input(source, bytes, now(), |event| match event {
             Event::Acked => acked = true,
             Event::Told => {}
             Event::Attached { ref hello, verdict, .. } => {
@@ -142,6 +139,7 @@ fn receive(local: &Local, session: &mut Session, bytes: &[u8], peer: &str) -> Re
         local.acked.raise();
     }
     if attached {
+        local.open_outlet(Rc::clone(outlet));
         // A link that was replaced finds out when it is woken.
         local.to_send.raise();
     }

@@ -137,7 +137,7 @@ async fn look(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<Vec
             if acked.len() < wanted {
                 source.get_acks();
                 drop(core);
-                local.to_send.raise();
+                local.send_now();
             }
             Some(acked)
         };

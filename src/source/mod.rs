@@ -391,6 +391,11 @@ impl Source {
         self.backlog.has_checks() && hello.options().is_some_and(|options| options.flags.crc && options.flags.items)
     }
 
+    /// Whether a link has not been given all frames yet.
+    pub fn is_behind(&self, link: LinkId) -> bool {
+        self.links.iter().any(|l| l.id == link && l.cursor.next() < self.backlog.closed())
+    }
+
     fn still_needed(&self, claim: &Claim, range: SlotRange) -> SlotSet {
         match claim {
             Claim::At { done: Done::These(done), .. } => {

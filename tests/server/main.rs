@@ -11,6 +11,7 @@ mod kills;
 mod links;
 mod load;
 mod mirror;
+mod order;
 mod relay;
 mod wait;
 mod writes;
