@@ -223,7 +223,9 @@ impl Puller {
             Some(Err(error)) => return error.into(),
             None => return PullEnd::Stopped,
         };
-        self.session.dial(Dial { dialled: self.dialled, holds_data: (self.holds_data)() }, now());
+        // What is on its way to an owner is held, too.
+        let holds_data = (self.holds_data)() || self.router.as_ref().is_some_and(Router::carries_data);
+        self.session.dial(Dial { dialled: self.dialled, holds_data }, now());
         let end = match self.follow(&mut stream).await {
             Ok(never) => match never {},
             Err(end) => end,

@@ -68,6 +68,8 @@ struct Pending {
     marker: Option<u64>,
     /// Bytes of its frames.
     bytes: usize,
+    /// Whether a key may come of it.
+    data: bool,
 }
 
 impl Router {
@@ -185,6 +187,11 @@ impl Router {
         self.lanes.iter().map(of).sum()
     }
 
+    /// Whether something is under way to an owner of which it may come to hold keys.
+    pub fn carries_data(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.open.is_empty() || lane.pending.iter().any(|pending| pending.data))
+    }
+
     /// Whether nothing is under way.
     pub fn is_drained(&self) -> bool {
         self.lanes.iter().all(|lane| lane.pending.is_empty() && lane.open.is_empty())
@@ -300,7 +307,8 @@ impl Router {
         let epoch = if matches!(body, Body::Sync { .. }) { self.epoch - 1 } else { self.epoch };
         let lane = &mut self.lanes[index];
         let bytes = if let Body::Frames(batch) = &body { batch.bytes() } else { 0 };
-        lane.pending.push_back(Pending { epoch, floor, marker, bytes });
+        let data = matches!(body, Body::Frames(_) | Body::Item(_));
+        lane.pending.push_back(Pending { epoch, floor, marker, bytes, data });
         lane.ready.push_back(Batch { stream: self.stream, body });
     }
 

@@ -147,9 +147,16 @@ impl Replica {
         guarded
     }
 
+    /// Whether it keeps its data from a primary that came back empty.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
     pub fn dial(&mut self, stream: usize, now: Moment) {
         let range = self.streams[stream].router.range();
-        let holds_data = range.iter().any(|slot| self.store(self.owner_of(slot)).slot_len(Copy::Live, slot) > 0);
+        // What is on its way to an owner is held, too.
+        let holds_data = self.streams[stream].router.carries_data()
+            || range.iter().any(|slot| self.store(self.owner_of(slot)).slot_len(Copy::Live, slot) > 0);
         self.streams[stream].unchecked = (self.plant == Plant::CheckAfterApply).then(Unchecked::new);
         self.streams[stream].session.dial(Dial { dialled: Dialled::Again, holds_data }, now);
     }
@@ -192,6 +199,9 @@ impl Replica {
                 match session.poll_event() {
                     Ok(None) => break,
                     Ok(Some(said)) => {
+                        if matches!(said, Said::Welcomed(_)) {
+                            self.guarded = false;
+                        }
                         if let Said::Welcomed(welcome) = &said
                             && welcome.verdict == Verdict::Stream
                         {
