@@ -30,18 +30,24 @@ pub struct Plan {
     pub turns: usize,
     /// Bytes that a link holds in each direction.
     pub link_bytes: usize,
+    /// Whether every link holds so many; else some hold less.
+    pub equal_links: bool,
     /// Ticks that bytes travel, at most.
     pub delay_max: u64,
     /// Distinct hash tags, so distinct slots with keys.
     pub tags: usize,
     /// Distinct keys of a tag and type.
     pub keys: usize,
+    /// Whether writes during a sync are aimed at the states that were met least.
+    pub aims: bool,
     /// Writes before anything else, at most.
     pub preload: u64,
     /// Ticks with faults and writes.
     pub ticks: u64,
     /// Commands of a tick, at most.
     pub writes_per_tick: usize,
+    /// Ticks for which a link that was cut stays away, less than one of these.
+    pub pauses: &'static [u64],
     /// One in this many ticks cuts a link.
     pub cut_every: u64,
     /// One in this many ticks restarts a replica.
@@ -75,12 +81,15 @@ impl Plan {
             read_bytes: one_of(&[50, 1_000, 100_000]) as usize,
             turns: one_of(&[2, 6, 20]) as usize,
             link_bytes: one_of(&[64, 300, 2_000, 20_000, 300_000]) as usize,
+            equal_links: false,
             delay_max: one_of(&[0, 1, 5, 20]),
             tags: one_of(&[2, 4, 8]) as usize,
             keys: one_of(&[1, 4, 20, 40]) as usize,
+            aims: true,
             preload: one_of(&[0, 100, 1_000]),
             ticks: one_of(&[100, 200, 400]),
             writes_per_tick: one_of(&[1, 2, 4]) as usize,
+            pauses: &[1, 1, 40, 40, 40, 40, 40, 400],
             cut_every: one_of(&[10, 30, 100]),
             replica_restart_every: one_of(&[60, 200, 1_000_000]),
             primary_restart_every: one_of(&[150, 1_000_000, 1_000_000, 1_000_000]),
@@ -89,11 +98,44 @@ impl Plan {
         if seed % 4 == 3 { plan.with_long_syncs(&mut one_of) } else { plan }
     }
 
+    /// A shape in which nothing goes wrong, and nothing is narrow.
+    pub fn calm(primary_shards: u16, replica_shards: &[u16]) -> Plan {
+        Plan {
+            seed: 1,
+            primary_shards,
+            replica_shards: replica_shards.to_vec(),
+            window_bytes: 16 << 20,
+            piece_bytes: 1 << 20,
+            checks: true,
+            flip_every: u64::MAX,
+            damage_every: u64::MAX,
+            dump_queue_bytes: 1 << 20,
+            ring_batches: 8,
+            read_bytes: 100_000,
+            turns: 20,
+            link_bytes: 20_000,
+            equal_links: true,
+            delay_max: 1,
+            tags: 3,
+            keys: 3,
+            aims: false,
+            preload: 0,
+            ticks: 0,
+            writes_per_tick: 1,
+            pauses: &[3],
+            cut_every: u64::MAX,
+            replica_restart_every: u64::MAX,
+            primary_restart_every: u64::MAX,
+            flush_every: u64::MAX,
+        }
+    }
+
     /// The same shape with syncs that take long: large slots in small pieces over narrow links, in a window that holds.
     fn with_long_syncs(self, one_of: &mut impl FnMut(&[u64]) -> u64) -> Plan {
         Plan {
             window_bytes: 1 << 20,
             piece_bytes: one_of(&[1, 60]) as usize,
+            flip_every: one_of(&[200, 1_000_000]),
             damage_every: one_of(&[5, 20]),
             link_bytes: one_of(&[300, 2_000]) as usize,
             delay_max: one_of(&[0, 1, 5]),

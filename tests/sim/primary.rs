@@ -289,9 +289,9 @@ impl Shard {
         Ok(connection.unsent.drain(..take).collect())
     }
 
-    /// Whether everything was handed to the links.
-    pub fn is_quiet(&self) -> bool {
-        self.connections.iter().flatten().all(|connection| connection.unsent.is_empty())
+    /// Whether everything that was given to a connection is on its link.
+    pub fn has_sent(&self, number: usize) -> bool {
+        self.connections[number].as_ref().is_some_and(|connection| connection.unsent.is_empty())
     }
 }
 

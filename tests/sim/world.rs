@@ -1,5 +1,8 @@
 //! One cluster in virtual time: who does what in a tick, what goes wrong, and what must hold after it.
 
+mod empty_primary;
+mod scenarios;
+
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
@@ -54,6 +57,12 @@ pub struct World {
     damaged: HashSet<(usize, usize, HashSlot)>,
     /// What the workload aimed at so far.
     aimed: Matrix,
+    /// A replica that does nothing, and reads nothing.
+    stopped: Option<usize>,
+    /// Bytes that arrived at replicas.
+    arrived: u64,
+    /// Of each replica and stream: frames that arrived.
+    frames: Vec<Vec<u64>>,
     /// Shards of the primary whose turn has not ended.
     open_turns: Vec<bool>,
     /// Whether it tells what happens.
@@ -98,6 +107,9 @@ impl World {
             events: Events::new(),
             places: replicas.iter().map(|_| shards.shards().map(|_| Places::new()).collect()).collect(),
             aimed: Matrix::new(),
+            stopped: None,
+            arrived: 0,
+            frames: replicas.iter().map(|_| vec![0; usize::from(shards.get())]).collect(),
             damaged: HashSet::new(),
             workload,
             starts: 1,
@@ -136,6 +148,12 @@ impl World {
         }
         self.primary.heal();
         self.plan.flip_every = u64::MAX;
+        self.settle();
+        self.events
+    }
+
+    /// Leaves the cluster alone until all rests, and sees whether all are equal.
+    fn settle(&mut self) {
         let healed = self.now;
         while !self.is_at_rest() {
             self.tick();
@@ -148,7 +166,6 @@ impl World {
             );
         }
         self.check_equal();
-        self.events
     }
 
     fn trace(&self, what: impl std::fmt::Display) {
@@ -169,7 +186,7 @@ impl World {
     /// One command on some shard, or a few: of the workload, or aimed at what has been met least. Its turn ends now or later.
     fn write(&mut self) {
         let shard = self.rng.usize(..self.primary.shards.len());
-        let aimed = if self.rng.bool() { self.aim(shard) } else { None };
+        let aimed = if self.plan.aims && self.rng.bool() { self.aim(shard) } else { None };
         let commands = aimed.unwrap_or_else(|| {
             let clock = self.clock_ms + self.now;
             vec![self.workload.command(ShardId::new(shard as u16), clock, &mut self.rng)]
@@ -273,32 +290,10 @@ impl World {
             self.consent(replica);
         }
         if self.rng.u64(..self.plan.replica_restart_every) == 0 {
-            self.events.count(Event::ReplicaRestart);
-            self.trace(format_args!("replica {replica} restarts"));
-            for stream in 0..self.primary.shards.len() {
-                self.end(replica, stream, Noticed::Both);
-            }
-            // The end of a process closes all its connections.
-            self.half_open.iter_mut().filter(|half| half.replica == replica).for_each(|half| half.until = 0);
-            self.pump_half_open();
-            self.replicas[replica] = Replica::start(&self.plan, self.plant, replica, self.replica_starts);
-            self.replica_starts += 1;
-            self.stale.retain(|(of, _), _| *of != replica);
-            self.places[replica].fill(Places::new());
+            self.restart_replica(replica);
         }
         if self.rng.u64(..self.plan.primary_restart_every) == 0 {
-            self.events.count(Event::PrimaryRestart);
-            self.trace("the primary restarts, without data");
-            for replica in 0..self.replicas.len() {
-                for stream in 0..self.primary.shards.len() {
-                    self.end(replica, stream, Noticed::Both);
-                }
-            }
-            self.half_open.clear();
-            self.primary = Primary::start(&self.plan, self.plant, self.starts);
-            self.starts += 1;
-            self.open_turns.fill(false);
-            self.open_histories();
+            self.restart_primary();
             // A write before the first replica is back hides that it came back empty, unless one looks at how it began.
             for _ in 0..self.rng.u64(0..4) {
                 self.write();
@@ -306,12 +301,46 @@ impl World {
         }
     }
 
+    /// The primary's process ends, and another one begins without data.
+    fn restart_primary(&mut self) {
+        self.events.count(Event::PrimaryRestart);
+        self.trace("the primary restarts, without data");
+        for replica in 0..self.replicas.len() {
+            for stream in 0..self.primary.shards.len() {
+                self.end(replica, stream, Noticed::Both);
+            }
+        }
+        self.half_open.clear();
+        self.primary = Primary::start(&self.plan, self.plant, self.starts);
+        self.starts += 1;
+        self.open_turns.fill(false);
+        self.open_histories();
+    }
+
+    /// A replica's process ends, and another one begins without data.
+    fn restart_replica(&mut self, replica: usize) {
+        self.events.count(Event::ReplicaRestart);
+        self.trace(format_args!("replica {replica} restarts"));
+        for stream in 0..self.primary.shards.len() {
+            self.end(replica, stream, Noticed::Both);
+        }
+        // The end of a process closes all its connections.
+        self.half_open.iter_mut().filter(|half| half.replica == replica).for_each(|half| half.until = 0);
+        self.pump_half_open();
+        self.replicas[replica] = Replica::start(&self.plan, self.plant, replica, self.replica_starts);
+        self.replica_starts += 1;
+        self.stale.retain(|(of, _), _| *of != replica);
+        self.places[replica].fill(Places::new());
+    }
+
     /// The operator's word: what a primary that came back empty holds is to be followed.
-    fn consent(&mut self, replica: usize) {
-        if self.replicas[replica].consent() {
+    fn consent(&mut self, replica: usize) -> bool {
+        let guarded = self.replicas[replica].consent();
+        if guarded {
             self.events.count(Event::GuardOverruled);
             self.trace(format_args!("replica {replica} is told to follow"));
         }
+        guarded
     }
 
     /// A connection breaks in the network.
@@ -329,7 +358,7 @@ impl World {
     /// A connection ends.
     fn end(&mut self, replica: usize, stream: usize, noticed: Noticed) {
         // Now and then it is away for long, and now and then back before the other end has noticed.
-        let pause = [1, 1, 40, 40, 40, 40, 40, 400][self.rng.usize(..8)];
+        let pause = self.plan.pauses[self.rng.usize(..self.plan.pauses.len())];
         let until = self.now + self.rng.u64(0..pause);
         let now = self.moment();
         if matches!(self.links[replica][stream], Connection::Up { .. }) {
@@ -385,6 +414,9 @@ impl World {
             .collect();
         self.rng.shuffle(&mut order);
         for (replica, stream) in order {
+            if self.stopped == Some(replica) {
+                continue;
+            }
             if self.pump(replica, stream).is_err() {
                 self.end(replica, stream, Noticed::Both);
             }
@@ -392,6 +424,9 @@ impl World {
             self.check(replica, stream);
             for _ in 0..self.rng.usize(0..=self.plan.turns) {
                 let some = self.rng.usize(..self.replicas.len());
+                if self.stopped == Some(some) {
+                    continue;
+                }
                 if let Some((of, asks)) = self.replicas[some].turn(&mut self.rng, &mut self.events) {
                     asks.into_iter().for_each(|ask| self.asked(some, of, ask));
                 }
@@ -424,7 +459,8 @@ impl World {
                 let (node, shard) = (&mut self.replicas[replica], &mut self.primary.shards[stream]);
                 node.dial(stream, now);
                 // No two links are equally fast.
-                let capacity = (self.plan.link_bytes >> self.rng.u8(0..5)).max(32);
+                let narrower = if self.plan.equal_links { 0 } else { self.rng.u8(0..5) };
+                let capacity = (self.plan.link_bytes >> narrower).max(32);
                 self.links[replica][stream] = Connection::Up {
                     link: Box::new(Link::new(capacity, self.plan.delay_max)),
                     number: shard.accept(self.places[replica][stream].clone(), now),
@@ -463,9 +499,12 @@ impl World {
         if node.can_receive(stream) {
             let room = self.rng.usize(1..=self.plan.read_bytes);
             let arrived = link.down.read(self.now, room, &mut self.rng);
+            self.arrived += arrived.len() as u64;
             let (slots, histories) = (&self.workload, &self.archive[&self.primary.generation]);
-            let (history, matrix) = (&histories[stream], &mut self.events.matrix);
+            let (history, matrix, frames) =
+                (&histories[stream], &mut self.events.matrix, &mut self.frames[replica][stream]);
             watch.see(&arrived, &mut self.places[replica][stream], |places, offset| {
+                *frames += 1;
                 let Some(crossing) = history.command(offset) else { return };
                 let slots = slots.slots(ShardId::new(stream as u16));
                 if let Some(places) = places.while_syncing(slots) {
@@ -482,10 +521,9 @@ impl World {
     /// Whether nothing is left to do.
     fn is_at_rest(&self) -> bool {
         !self.open_turns.contains(&true)
-            && self.primary.shards.iter().all(|shard| shard.is_quiet())
-            && self.replicas.iter().enumerate().all(|(index, node)| {
+            && self.replicas.iter().enumerate().filter(|(index, _)| self.stopped != Some(*index)).all(|(index, node)| {
                 self.primary.shards.iter().enumerate().all(|(stream, shard)| {
-                    matches!(&self.links[index][stream], Connection::Up { link, .. } if link.is_idle())
+                    matches!(&self.links[index][stream], Connection::Up { link, number, .. } if link.is_idle() && shard.has_sent(*number))
                         && node.follows(stream, self.primary.generation)
                         && self.counted_ack(index, stream) == Some(shard.source().next())
                 })
@@ -583,6 +621,9 @@ impl World {
                     "the primary's slot {slot} is not what it recorded"
                 );
                 for (index, node) in self.replicas.iter().enumerate() {
+                    if self.stopped == Some(index) {
+                        continue;
+                    }
                     assert_eq!(node.digest(slot), expected, "replica {index}: slot {slot} differs at the end");
                 }
             }
