@@ -364,7 +364,9 @@ impl Puller {
         standing.applied = self.session.applied_next().get();
         standing.generation = self.session.generation();
         standing.lag_bytes = (self.session.buffered() + self.router.as_ref().map_or(0, Router::bytes)) as u64;
-        standing.heard = self.session.heard();
+        if self.session.is_streaming() {
+            standing.heard = self.session.heard();
+        }
     }
 
     /// The link is gone: loading slots are begun anew; what is in the rings goes on.

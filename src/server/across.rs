@@ -10,6 +10,7 @@ use crate::id::ShardId;
 use crate::resp::{Protocol, Reply};
 use crate::runtime::commands::CommandBatch;
 use crate::runtime::local::{Answer, Local, Request, unix_now};
+use crate::shard::following::Refused;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::Spec;
 use crate::store::command::key::Scan;
@@ -237,12 +238,24 @@ fn line(reply: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&reply[..end]).ok()?, reply.get(end + 2..)?))
 }
 
+/// Whether some slot of some shard may not be read: then nothing that is about all keys is answered.
+async fn is_loading(local: &Rc<Local>) -> bool {
+    if local.core().following().is_none() {
+        return false;
+    }
+    let loading = |local: &Rc<Local>| local.core().following().is_some_and(|following| following.hides_keys());
+    local.call_all(loading).await.contains(&true)
+}
+
 /// One shard after the other: the cursor says which slot is next, and with it which shard.
 async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, client: &mut ClientSession, out: &mut Vec<u8>) {
     let cursor = match Scan::parse(argv) {
         Ok(scan) => scan.cursor,
         Err(refusal) => return Reply::new(out, client.protocol).error(refusal),
     };
+    if cursor == ScanCursor::START && is_loading(local).await {
+        return Reply::new(out, client.protocol).error(Refused::Loading);
+    }
     let owner = local.count().owner(cursor.slot());
     let part = Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() };
     let replies = run(local, spec, client, vec![part]).await;
@@ -271,6 +284,9 @@ async fn random_key(
     client: &mut ClientSession,
     out: &mut Vec<u8>,
 ) {
+    if is_loading(local).await {
+        return Reply::new(out, client.protocol).error(Refused::Loading);
+    }
     let counts = local.call_all(|local| local.core().store.len()).await;
     let total: usize = counts.iter().sum();
     let mut drawn = ((u128::from(local.core().random()) * total as u128) >> 64) as usize;

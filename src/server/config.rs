@@ -18,7 +18,7 @@ use std::str::FromStr;
 
 use super::size::Size;
 use crate::id::ShardCount;
-use crate::limits::{REPLICA_ID_BYTES_MAX, SHARDS_MAX};
+use crate::limits::{REPLICA_ID_BYTES_MAX, REPLICA_SLOTS_MAX, SHARDS_MAX};
 
 /// Everything a node is told, checked and complete.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +63,13 @@ pub struct Config {
     pub replica_read_only: bool,
     /// Keys of a slot that is being synced are answered from the old copy.
     pub serve_stale: bool,
+    /// Clients may write only while so many replicas are there; 0: always.
+    pub min_replicas_to_write: usize,
+    /// A replica is there if it acknowledged something within this time, in milliseconds; above `heartbeat_ms`.
+    pub min_replicas_max_lag_ms: u64,
+    /// A replica that has not heard of its upstream for longer than this answers no reads, in milliseconds; above `heartbeat_ms`, or
+    /// 0: it does not matter.
+    pub replica_max_staleness_ms: u64,
     /// A primary that lost its data may erase what this replica has.
     pub accept_empty_primary: bool,
 }
@@ -173,6 +180,9 @@ impl Default for Config {
             heartbeat_ms: 1_000,
             replica_read_only: true,
             serve_stale: false,
+            min_replicas_to_write: 0,
+            min_replicas_max_lag_ms: 10_000,
+            replica_max_staleness_ms: 0,
             accept_empty_primary: false,
         }
     }
@@ -311,6 +321,18 @@ impl Draft {
                 config.heartbeat_ms.to_string(),
                 format!("must be below link_timeout_ms, {most}"),
             );
+        }
+        if config.min_replicas_to_write > 0 && config.role == Role::Standalone {
+            let wanted = config.min_replicas_to_write.to_string();
+            return fail("min_replicas_to_write", wanted, "must be 0: a standalone node has no replicas".into());
+        }
+        for (key, value, is_on) in [
+            ("min_replicas_max_lag_ms", config.min_replicas_max_lag_ms, config.min_replicas_to_write > 0),
+            ("replica_max_staleness_ms", config.replica_max_staleness_ms, config.replica_max_staleness_ms > 0),
+        ] {
+            if is_on && value <= config.heartbeat_ms {
+                return fail(key, value.to_string(), format!("must be above heartbeat_ms, {}", config.heartbeat_ms));
+            }
         }
         Ok(config)
     }
@@ -531,6 +553,35 @@ pub(super) const KEYS: &[Key] = &[
         default: "false",
         help: "Answer from the old copy of a slot while it is synced",
         set: |draft, text| boolean(text).map(|yes| draft.config.serve_stale = yes),
+    },
+    Key {
+        section: "replication",
+        name: "min_replicas_to_write",
+        alias: None,
+        value: "N",
+        default: "0",
+        help: "Refuse writes while fewer replicas are there; 0 is never",
+        set: |draft, text| {
+            number(text, 0..=REPLICA_SLOTS_MAX as u64).map(|n| draft.config.min_replicas_to_write = n as usize)
+        },
+    },
+    Key {
+        section: "replication",
+        name: "min_replicas_max_lag_ms",
+        alias: None,
+        value: "MS",
+        default: "10000",
+        help: "A replica that acknowledged nothing for this long does not count for it",
+        set: |draft, text| number(text, 1..=WEEK_MS).map(|ms| draft.config.min_replicas_max_lag_ms = ms),
+    },
+    Key {
+        section: "replication",
+        name: "replica_max_staleness_ms",
+        alias: None,
+        value: "MS",
+        default: "0",
+        help: "Refuse reads of what a silent link has not updated for this long; 0 is never",
+        set: |draft, text| number(text, 0..=WEEK_MS).map(|ms| draft.config.replica_max_staleness_ms = ms),
     },
     Key {
         section: "replication",
@@ -837,13 +888,7 @@ mod tests {
 
     #[test]
     fn keys_whose_part_is_not_built_are_unknown() {
-        for key in [
-            "scrub_slots_per_second",
-            "min_replicas_to_write",
-            "min_replicas_max_lag_ms",
-            "promote_gather_ms",
-            "relay_buffer_size",
-        ] {
+        for key in ["scrub_slots_per_second", "promote_gather_ms", "relay_buffer_size"] {
             let error = file(&format!("[replication]\n{key} = 1")).expect_err(key).to_string();
             assert!(error.starts_with(&format!("kevy.toml: {key} = \"1\": unknown key; there are role, ")), "{error}");
         }
@@ -875,6 +920,18 @@ mod tests {
             (
                 &[("heartbeat_ms", "1000"), ("link_timeout_ms", "500")],
                 "heartbeat_ms = \"1000\": must be below link_timeout_ms, 500",
+            ),
+            (
+                &[("min_replicas_to_write", "1"), ("min_replicas_max_lag_ms", "1000")],
+                "min_replicas_max_lag_ms = \"1000\": must be above heartbeat_ms, 1000",
+            ),
+            (
+                &[("replica_max_staleness_ms", "999")],
+                "replica_max_staleness_ms = \"999\": must be above heartbeat_ms, 1000",
+            ),
+            (
+                &[("min_replicas_to_write", "1"), ("role", "standalone")],
+                "min_replicas_to_write = \"1\": must be 0: a standalone node has no replicas",
             ),
             (
                 &[("port", "60000")],

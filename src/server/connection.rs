@@ -12,6 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use super::admission::Admission;
 use super::node::Node;
 use super::session::ClientSession;
 use super::{across, admin, wait};
@@ -104,16 +105,17 @@ async fn execute_all(
                 return Flow::Close;
             }
         };
+        let admission = Admission::now(local, node);
         let mut next = 0;
         while next < count {
-            next = run.gather(local, requests, next, count);
+            next = run.gather(local, &admission, requests, next, count);
             if !run.is_empty() {
                 run.execute(local, requests, client, out).await;
             }
             if next < count {
                 let argv = requests.command(next);
                 next += 1;
-                match execute_alone(local, node, client, argv, out).await {
+                match execute_alone(local, node, &admission, client, argv, out).await {
                     Flow::Close => return Flow::Close,
                     Flow::Wait(wanted) => {
                         requests.release(next);
@@ -134,6 +136,7 @@ async fn execute_all(
 async fn execute_alone(
     local: &Rc<Local>,
     node: &Rc<Node>,
+    admission: &Admission,
     client: &mut ClientSession,
     argv: Argv<'_>,
     out: &mut Vec<u8>,
@@ -144,6 +147,11 @@ async fn execute_alone(
     };
     if !spec.fits(argv.len()) {
         Reply::new(out, client.protocol).error(Refusal::Arity(spec.name));
+        return Flow::GoOn;
+    }
+    let slots = spec.keys(argv.len()).map(|key| crate::store::hash::locate(argv.arg(key)).slot);
+    if let Some(refused) = admission.refusal(spec, slots) {
+        Reply::new(out, client.protocol).error(refused);
         return Flow::GoOn;
     }
     match spec.handler {
@@ -202,8 +210,15 @@ impl Run {
         self.commands.is_empty()
     }
 
-    /// Takes commands from number `from` on, as long as each is of one shard; returns the first that is not.
-    fn gather(&mut self, local: &Local, requests: &RequestDecoder, from: usize, to: usize) -> usize {
+    /// Takes commands from number `from` on, as long as each is of one shard and may be executed; returns the first that is not.
+    fn gather(
+        &mut self,
+        local: &Local,
+        admission: &Admission,
+        requests: &RequestDecoder,
+        from: usize,
+        to: usize,
+    ) -> usize {
         self.commands.clear();
         self.located.clear();
         self.here = true;
@@ -236,6 +251,11 @@ impl Run {
                 None if shards.get() == 1 => me,
                 None => return index,
             };
+            let slots = self.located[first_place..].iter().map(|at| at.slot);
+            if admission.refusal(spec, slots).is_some() {
+                self.located.truncate(first_place);
+                return index;
+            }
             self.here &= owner == me;
             self.commands.push(Planned { index, spec, owner, first_place, end_place: self.located.len() });
         }

@@ -74,6 +74,8 @@ pub enum Standing {
         generation: Generation,
         /// Shard `i` listens for replicas on this port + `i`.
         port_base: u16,
+        /// Replicas that count for the write gate, where it is on.
+        good_replicas: Option<usize>,
         /// One per shard, in order.
         streams: Vec<Recorded>,
     },
@@ -316,14 +318,19 @@ impl Snapshot {
                 line(out, format_args!("connected_slaves:0"));
                 line(out, format_args!("master_repl_offset:0"));
             }
-            Standing::Primary { generation, port_base, streams } => self.primary(*generation, *port_base, streams, out),
+            Standing::Primary { generation, port_base, good_replicas, streams } => {
+                line(out, format_args!("role:master"));
+                if let Some(good) = good_replicas {
+                    line(out, format_args!("min_slaves_good_slaves:{good}"));
+                }
+                self.primary(*generation, *port_base, streams, out);
+            }
             Standing::Replica(following) => following.write(out),
         }
     }
 
     fn primary(&self, generation: Generation, port_base: u16, streams: &[Recorded], out: &mut String) {
         let replicas = self.replicas();
-        line(out, format_args!("role:master"));
         line(out, format_args!("connected_slaves:{}", replicas.len()));
         for (i, replica) in replicas.iter().enumerate() {
             let Replica { ip, port, acked, ack_age_ms, .. } = replica;
@@ -538,6 +545,7 @@ mod tests {
             links,
         };
         snapshot(Standing::Primary {
+            good_replicas: None,
             generation: Generation::new(0xabc).unwrap(),
             port_base: 16_004,
             streams: vec![

@@ -7,9 +7,11 @@ pub mod size;
 
 mod across;
 mod admin;
+mod admission;
 mod cli;
 mod connection;
 mod demo;
+mod gate;
 mod node;
 mod serve;
 mod session;

@@ -18,6 +18,8 @@ pub fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("maxclients", config.maxclients.to_string()),
         ("maxmemory", "0".to_owned()),
         ("maxmemory-policy", "noeviction".to_owned()),
+        ("min-replicas-max-lag", seconds(config.min_replicas_max_lag_ms)),
+        ("min-replicas-to-write", config.min_replicas_to_write.to_string()),
         ("port", config.port.to_string()),
         ("proto-max-bulk-len", crate::limits::BULK_BYTES_MAX.to_string()),
         ("repl-backlog-size", backlog.to_string()),

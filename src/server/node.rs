@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::admission::Freshness;
 use super::config::{Config, Role};
+use super::gate::Gate;
 use super::upstream::{Upstream, Wish};
 use crate::handshake::{Lineage, ReplicaId};
 use crate::id::{Generation, Offset, ShardCount, ShardId};
@@ -44,6 +46,10 @@ pub(super) struct Shared {
     pub next_client: AtomicU64,
     /// How often a stream was set up to be pulled.
     pub set_ups: AtomicU64,
+    /// Whether clients may write, as far as replicas decide it.
+    pub gate: Gate,
+    /// When the upstream was last heard, as far as clients' reads depend on it.
+    pub freshness: Freshness,
 }
 
 /// The node, on one shard.
@@ -81,6 +87,8 @@ impl Shared {
             clients: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
             set_ups: AtomicU64::new(0),
+            gate: Gate::new(config.min_replicas_to_write),
+            freshness: Freshness::new(config.replica_max_staleness_ms),
             config,
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::Failure;
 use super::config::{Config, Cpus, Role};
 use super::connection;
+use super::gate;
 use super::node::{Node, Shared, new_generation, random};
 use super::session::ClientSession;
 use super::upstream::{self, Address, Wish};
@@ -166,6 +167,7 @@ async fn shard_main(executor: executor::Shard, seed: Seed) {
         {
             upstream::wish(&node, Wish::Follow(Address::Replication(at.clone()), ring(1).0));
         }
+        local.spawn(Queue::Replication, gate::keep(Rc::clone(&local), Rc::clone(&node))).detach();
         local.spawn(Queue::Replication, upstream::serve(Rc::clone(&local), Rc::clone(&node))).detach();
         tracing::info!("ready to accept connections");
     }
@@ -238,10 +240,21 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         while reclaim(&local) {
             turn.pass_if_over().await;
         }
+        tell_freshness(&node);
         let mut core = local.core();
         node.shared.keys[local.id().index()].store(core.store.len() as u64, Ordering::Relaxed);
         if let Some((source, _)) = core.source_and_store() {
             source.expire_slots(now());
+        }
+    }
+}
+
+/// Says what this shard has heard of its upstream's streams, where clients' reads depend on it.
+fn tell_freshness(node: &Node) {
+    let freshness = &node.shared.freshness;
+    if freshness.is_on() {
+        for (stream, standing) in &node.pulls.borrow().streams {
+            freshness.heard(*stream, standing.borrow().heard);
         }
     }
 }

@@ -122,7 +122,12 @@ fn put_together(node: &Node, parts: Vec<PartStanding>, upstream: Option<Upstream
         });
     }
     match history {
-        Some(generation) => Standing::Primary { generation, port_base: config.listen_port_base, streams: recorded },
+        Some(generation) => Standing::Primary {
+            generation,
+            port_base: config.listen_port_base,
+            good_replicas: node.shared.gate.is_on().then(|| node.shared.gate.good()),
+            streams: recorded,
+        },
         None => Standing::Standalone,
     }
 }

@@ -122,6 +122,7 @@ async fn follow(local: &Rc<Local>, node: &Rc<Node>, address: Address, done: Prod
     });
     *node.upstream.borrow_mut() = Some(Rc::clone(&upstream));
     stop_all(local).await;
+    node.shared.freshness.begin(now());
     become_replica(local).await;
     drop(done);
     // The operator's word is consent to whatever the upstream holds now, and not to what it may hold after its next start.

@@ -149,6 +149,11 @@ impl Following {
         self.loading
     }
 
+    /// Whether there are keys here that may not be read: then what is about all keys is not answered.
+    pub fn hides_keys(&self) -> bool {
+        self.loading && !self.policy.serve_stale
+    }
+
     /// Whether keys of `slot` may be read.
     pub fn serves(&self, slot: HashSlot) -> bool {
         !self.loading
@@ -163,7 +168,7 @@ impl Following {
         if self.policy.read_only && spec.writes() {
             return Some(Refused::ReadOnly);
         }
-        let all_keys = spec.flags.has(Flags::ALL_KEYS) && !self.policy.serve_stale;
+        let all_keys = spec.flags.has(Flags::ALL_KEYS) && self.hides_keys();
         if self.loading && (all_keys || !at.iter().all(|at| self.serves(at.slot))) {
             return Some(Refused::Loading);
         }

@@ -243,13 +243,12 @@ impl SlotTable {
         acked.any(|(id, slot)| !known.iter().any(|acker| acker.is(id, slot)))
     }
 
-    /// How many counting replicas have a link and were heard of within `max_lag_ms`: what the write gate asks.
-    pub fn count_healthy(&self, max_lag_ms: u64, now: Moment) -> usize {
-        let healthy = |slot: &&ReplicaSlot| match slot.state {
-            State::Connected { acked_at, .. } => slot.counted_ack().is_some() && now.ms_since(acked_at) <= max_lag_ms,
-            State::Away { .. } => false,
-        };
-        self.slots.values().filter(healthy).count()
+    /// The counting replicas, each with when it last acknowledged: what the write gate asks.
+    pub fn heard(&self) -> impl Iterator<Item = (Acker, Moment)> {
+        self.slots.iter().filter(|(_, slot)| slot.counted_ack().is_some()).filter_map(|(id, slot)| match slot.state {
+            State::Connected { acked_at, .. } => Some((Acker::new(id, slot), acked_at)),
+            State::Away { .. } => None,
+        })
     }
 
     /// What is remembered of the replica at the other end of `link`.
@@ -388,7 +387,7 @@ mod tests {
         table.synced(link, at(0));
         table.acked(link, at(10), ms(0));
         assert_eq!((table.min_acked(), table.count_acked(at(0)), table.connected()), (None, 0, 0));
-        assert_eq!(table.count_healthy(10, ms(0)), 0);
+        assert_eq!(table.heard().count(), 0);
     }
 
     #[test]
@@ -469,7 +468,9 @@ mod tests {
         attach(&mut table, &hello("syncing", None));
         assert_eq!(table.min_acked(), Some(at(5)));
         assert_eq!([5, 6, 8, 10].map(|next| table.count_acked(at(next))), [3, 2, 1, 0]);
-        assert_eq!(table.count_healthy(3, ms(10)), 2);
+        let mut heard: Vec<Moment> = table.heard().map(|(_, at)| at).collect();
+        heard.sort();
+        assert_eq!(heard, [5, 7, 9].map(ms));
         assert_eq!(table.connected(), 4);
     }
 

@@ -6,6 +6,7 @@ mod clients;
 mod compare;
 mod follow;
 mod freeze;
+mod gate;
 mod kevy;
 mod kills;
 mod links;
@@ -13,6 +14,7 @@ mod load;
 mod mirror;
 mod order;
 mod relay;
+mod stale;
 mod wait;
 mod writes;
 

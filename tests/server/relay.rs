@@ -20,8 +20,19 @@ pub struct Relay {
     state: Arc<State>,
 }
 
+/// What is so of one port alone.
+#[derive(Default)]
+struct Port {
+    /// Its bytes stay where they are.
+    stalled: AtomicBool,
+    /// Bytes to the replica at which it stalls; 0: never.
+    stall_at: AtomicU64,
+    to_replica: AtomicU64,
+}
+
 #[derive(Default)]
 struct State {
+    ports: Vec<Port>,
     /// Rises with every cut; a connection of an earlier number ends.
     cuts: AtomicU64,
     /// New connections are closed at once.
@@ -41,12 +52,13 @@ impl Relay {
     /// A relay to the `shards` ports from `primary_base` on.
     pub fn start(primary_base: u16, shards: u16) -> Relay {
         let port_base = free_ports(shards);
-        let state = Arc::new(State::default());
+        let ports = (0..shards).map(|_| Port::default()).collect();
+        let state = Arc::new(State { ports, ..State::default() });
         for i in 0..shards {
             let listener = listen(port_base + i);
             listener.set_nonblocking(true).expect("a socket option");
             let state = Arc::clone(&state);
-            thread::spawn(move || accept(&listener, primary_base + i, &state));
+            thread::spawn(move || accept(&listener, primary_base + i, usize::from(i), &state));
         }
         Relay { port_base, state }
     }
@@ -62,6 +74,22 @@ impl Relay {
         self.state.stall_at.store(bytes, Ordering::SeqCst);
     }
 
+    /// Stalls one port, once about so many more bytes have moved on it to the replica.
+    pub fn stall_port_after(&self, port: usize, bytes: u64) {
+        let port = &self.state.ports[port];
+        port.stall_at.store(port.to_replica.load(Ordering::SeqCst) + bytes.max(1), Ordering::SeqCst);
+    }
+
+    /// Keeps the connections of one port open, and moves none of its bytes.
+    pub fn stall_port(&self, port: usize) {
+        self.state.ports[port].stalled.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no byte of that port moves.
+    pub fn is_port_stalled(&self, port: usize) -> bool {
+        self.state.ports[port].stalled.load(Ordering::SeqCst)
+    }
+
     /// Whether no byte moves.
     pub fn is_stalled(&self) -> bool {
         self.state.stalled.load(Ordering::SeqCst)
@@ -70,7 +98,16 @@ impl Relay {
     /// Lets new connections through, and bytes move.
     pub fn heal(&self) {
         self.state.stall_at.store(0, Ordering::SeqCst);
+        for port in &self.state.ports {
+            port.stall_at.store(0, Ordering::SeqCst);
+            port.stalled.store(false, Ordering::SeqCst);
+        }
         self.state.stalled.store(false, Ordering::SeqCst);
+        self.state.down.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets new connections through; what is to stall still does.
+    pub fn let_through(&self) {
         self.state.down.store(false, Ordering::SeqCst);
     }
 
@@ -101,7 +138,7 @@ impl Drop for Relay {
     }
 }
 
-fn accept(listener: &TcpListener, port: u16, state: &Arc<State>) {
+fn accept(listener: &TcpListener, port: u16, index: usize, state: &Arc<State>) {
     while !state.over.load(Ordering::SeqCst) {
         let Ok((replica, _)) = listener.accept() else {
             thread::sleep(TICK);
@@ -117,17 +154,18 @@ fn accept(listener: &TcpListener, port: u16, state: &Arc<State>) {
         for (from, to, to_replica) in ways {
             let (from, to) = (from.expect("a second handle"), to.expect("a second handle"));
             let state = Arc::clone(state);
-            thread::spawn(move || pump(from, to, to_replica, cut, &state));
+            thread::spawn(move || pump(from, to, to_replica, cut, index, &state));
         }
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, to_replica: bool, cut: u64, state: &State) {
+fn pump(mut from: TcpStream, mut to: TcpStream, to_replica: bool, cut: u64, index: usize, state: &State) {
     from.set_nonblocking(false).and_then(|()| from.set_read_timeout(Some(TICK))).expect("a socket option");
     let counter = if to_replica { &state.to_replica } else { &state.to_primary };
+    let port = &state.ports[index];
     let mut buffer = vec![0; 256 << 10];
     while state.cuts.load(Ordering::SeqCst) == cut && !state.over.load(Ordering::SeqCst) {
-        if state.stalled.load(Ordering::SeqCst) {
+        if state.stalled.load(Ordering::SeqCst) || port.stalled.load(Ordering::SeqCst) {
             thread::sleep(TICK);
             continue;
         }
@@ -141,6 +179,13 @@ fn pump(mut from: TcpStream, mut to: TcpStream, to_replica: bool, cut: u64, stat
                 let limit = state.stall_at.load(Ordering::SeqCst);
                 if to_replica && limit > 0 && moved >= limit {
                     state.stalled.store(true, Ordering::SeqCst);
+                }
+                if to_replica {
+                    let moved = port.to_replica.fetch_add(count as u64, Ordering::SeqCst) + count as u64;
+                    let limit = port.stall_at.load(Ordering::SeqCst);
+                    if limit > 0 && moved >= limit {
+                        port.stalled.store(true, Ordering::SeqCst);
+                    }
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
