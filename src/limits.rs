@@ -71,6 +71,13 @@ const _: () = assert!(DUMP_SLOTS_BYTES_MAX <= DUMP_QUEUE_BYTES_MAX);
 /// Frames of one group.
 pub const GROUP_FRAMES_MAX: usize = 16 << 20;
 
+/// Bytes of a transaction's effects on one shard after which its commands that write are refused: what one more of them adds
+/// still fits a frame's buffer.
+pub const GROUP_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes of the commands that wait for one `EXEC`.
+pub const TRANSACTION_BYTES_MAX: usize = 512 << 20;
+
 /// Bytes of one dump item's payload: a single value goes in one item.
 pub const DUMP_ITEM_BYTES_MAX: usize = 2 << 30;
 
@@ -96,6 +103,9 @@ pub const LANE_ITEMS_MAX: usize = 256;
 /// Period of the ticker that every executor runs, in milliseconds. It also bounds how long an executor that parked by
 /// mistake stays parked.
 pub const TICK_MS: u64 = 10;
+
+/// Ticks after which what clients left behind is swept up.
+pub const SWEEP_TICKS: u64 = 100;
 
 /// Time that a loop may run before it lets the reactor look at sockets, timers and rings, in microseconds.
 pub const TURN_US_MAX: u64 = 100;

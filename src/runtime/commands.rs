@@ -3,9 +3,10 @@
 use crate::id::UnixMs;
 use crate::limits;
 use crate::resp::{Protocol, Reply};
-use crate::shard::{Recorded, Shard};
+use crate::shard::{Recorded, Refused, Shard};
 use crate::snapshot::{Keyspace, Located};
-use crate::store::command::Spec;
+use crate::store::WatchFlag;
+use crate::store::command::{Spec, has_expired};
 use crate::wire::{ArgRange, Argv};
 
 /// Up to [`BATCH_FRAMES_MAX`](limits::BATCH_FRAMES_MAX) commands for one shard, in order; on the way back, their replies.
@@ -17,6 +18,36 @@ pub struct CommandBatch {
     commands: Vec<Carried>,
     replies: Vec<u8>,
     recorded: Option<Recorded>,
+    /// Whether they are one transaction, and what it depends on.
+    transaction: Option<Guard>,
+    /// Why the transaction was not executed.
+    aborted: Option<Aborted>,
+}
+
+/// What a transaction depends on.
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    /// Set when a watched key has changed.
+    pub flag: Option<WatchFlag>,
+    /// The watched keys of this shard that were there.
+    pub keys: Vec<(Box<[u8]>, Located)>,
+}
+
+/// Why a transaction was not executed; nothing has changed then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Aborted {
+    /// A watched key has changed.
+    Changed,
+    /// One of its commands is refused here.
+    Refused(Refused),
+}
+
+impl Guard {
+    /// Whether a watched key has changed, or has expired.
+    pub fn is_broken(&self, shard: &Shard, now: UnixMs) -> bool {
+        self.flag.as_ref().is_some_and(WatchFlag::is_set)
+            || self.keys.iter().any(|(key, at)| shard.store.get(*at, key).is_none_or(|entry| has_expired(&entry, now)))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,15 +97,44 @@ impl CommandBatch {
         self.commands.len() >= limits::BATCH_FRAMES_MAX || self.bytes.len() >= limits::ROUTER_BATCH_BYTES
     }
 
+    /// Makes one transaction of its commands.
+    pub fn set_transaction(&mut self, guard: Guard) {
+        self.transaction = Some(guard);
+    }
+
+    /// Why the transaction was not executed, if it was not.
+    pub fn aborted(&self) -> Option<Aborted> {
+        self.aborted
+    }
+
     /// Executes all of it on the shard that owns the keys.
     pub fn execute(&mut self, shard: &mut Shard, now: UnixMs) {
+        let before = shard.recorded();
+        match &self.transaction {
+            None => self.execute_each(shard, now),
+            Some(guard) if guard.is_broken(shard, now) => self.aborted = Some(Aborted::Changed),
+            Some(_) => {
+                let at = |carried: &Carried| &self.located[carried.first_place as usize..carried.end_place as usize];
+                let refused = self.commands.iter().find_map(|carried| shard.refusal(carried.spec, at(carried)));
+                if let Some(refused) = refused {
+                    self.aborted = Some(Aborted::Refused(refused));
+                    return;
+                }
+                shard.begin_group();
+                self.execute_each(shard, now);
+                shard.end_group();
+            }
+        }
+        self.recorded = shard.recorded().filter(|after| before != Some(*after));
+    }
+
+    fn execute_each(&mut self, shard: &mut Shard, now: UnixMs) {
         for at in &self.located {
             shard.store.prefetch_line(*at);
         }
         for at in &self.located {
             shard.store.prefetch_entry(*at);
         }
-        let before = shard.recorded();
         for carried in &mut self.commands {
             let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
             let at = &self.located[carried.first_place as usize..carried.end_place as usize];
@@ -82,7 +142,6 @@ impl CommandBatch {
             shard.execute(carried.spec, argv, at, now, &mut Reply::new(&mut self.replies, carried.protocol));
             carried.reply_end = self.replies.len();
         }
-        self.recorded = shard.recorded().filter(|after| before != Some(*after));
     }
 
     /// Where the stream of the shard that executed it stood afterwards, if it recorded anything.
@@ -102,6 +161,8 @@ impl CommandBatch {
         self.located.clear();
         self.commands.clear();
         self.recorded = None;
+        self.transaction = None;
+        self.aborted = None;
         for bytes in [&mut self.bytes, &mut self.replies] {
             bytes.clear();
             if bytes.capacity() > limits::COMMAND_BATCH_BYTES_KEPT {

@@ -11,12 +11,13 @@ use super::names;
 use super::node::Node;
 use super::session::ClientSession;
 use super::survey;
+use super::transaction;
 use super::upstream::{self, Address, Wish};
 use crate::id::{Digest, HASH_SLOTS, HashSlot, ShardId};
 use crate::limits;
 use crate::resp::{Protocol, Reply};
 use crate::runtime::clock::sleep;
-use crate::runtime::local::Local;
+use crate::runtime::local::{Call, Local, Request};
 use crate::runtime::ring::ring;
 use crate::snapshot::{Copy, Keyspace};
 use crate::store::command::{Refusal, Spec, introspect, number};
@@ -79,6 +80,14 @@ pub(super) async fn execute(
             tracing::info!(client = client.address, "SHUTDOWN");
             local.executor().begin_shutdown();
             return false;
+        }
+        "multi" => transaction::multi(client, &mut reply),
+        "exec" => return transaction::exec(local, node, client, out).await,
+        "discard" => transaction::discard(client, &mut reply),
+        "watch" => transaction::watch(local, client, argv, out).await,
+        "unwatch" => {
+            client.watching = None;
+            reply.ok();
         }
         _ => reply.error(format_args!("ERR '{}' is not built yet", spec.name)),
     }
@@ -211,6 +220,25 @@ async fn debug(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol, out: &mut 
             let mut sum = Digest::default();
             parts.into_iter().for_each(|part| sum += part);
             Reply::new(out, protocol).simple(&format!("{:040x}", sum.0));
+        }
+        b"sleep" if argv.len() == 3 => {
+            // Every shard stands, as a server with a single thread would.
+            let text = std::str::from_utf8(argv.arg(2)).unwrap_or_default();
+            let seconds = text.trim().parse::<f64>().ok().filter(|seconds| (0.0..86_400.0).contains(seconds));
+            let pause = Duration::from_secs_f64(seconds.unwrap_or(0.0));
+            let mut others = Vec::new();
+            for shard in local.count().shards().filter(|shard| *shard != local.id()) {
+                let sleep: Call = Box::new(move |_| {
+                    std::thread::sleep(pause);
+                    Box::new(())
+                });
+                others.push(local.send(shard, Request::Call(sleep)).await);
+            }
+            std::thread::sleep(pause);
+            for other in others {
+                other.await;
+            }
+            Reply::new(out, protocol).ok();
         }
         other => Reply::new(out, protocol)
             .error(Refusal::UnknownSubcommand("debug", String::from_utf8_lossy(other).into_owned())),

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use super::admission::Admission;
 use super::node::Node;
 use super::session::ClientSession;
-use super::{across, admin, wait};
+use super::{across, admin, transaction, wait};
 use crate::id::ShardId;
 use crate::limits;
 use crate::resp::{Reply, RequestDecoder};
@@ -108,7 +108,11 @@ async fn execute_all(
         let admission = Admission::now(local, node);
         let mut next = 0;
         while next < count {
-            next = run.gather(local, &admission, requests, next, count);
+            // Whoever is in a transaction has its commands looked at one by one.
+            next = match client.is_plain() {
+                true => run.gather(local, &admission, requests, next, count),
+                false => run.none(next),
+            };
             if !run.is_empty() {
                 run.execute(local, requests, client, out).await;
             }
@@ -142,16 +146,28 @@ async fn execute_alone(
     out: &mut Vec<u8>,
 ) -> Flow {
     let Some(spec) = find(argv.arg(0)) else {
+        transaction::refuse(client);
         unknown(argv, &mut Reply::new(out, client.protocol));
         return Flow::GoOn;
     };
     if !spec.fits(argv.len()) {
-        Reply::new(out, client.protocol).error(Refusal::Arity(spec.name));
+        match spec.name {
+            "exec" => transaction::abort(client, Refusal::Arity(spec.name), out),
+            _ => {
+                transaction::refuse(client);
+                Reply::new(out, client.protocol).error(Refusal::Arity(spec.name));
+            }
+        }
         return Flow::GoOn;
     }
     let slots = spec.keys(argv.len()).map(|key| crate::store::hash::locate(argv.arg(key)).slot);
     if let Some(refused) = admission.refusal(spec, slots) {
+        transaction::refuse(client);
         Reply::new(out, client.protocol).error(refused);
+        return Flow::GoOn;
+    }
+    if client.queue.is_some() && !transaction::is_immediate(spec) {
+        transaction::queue(local, client, spec, argv, out);
         return Flow::GoOn;
     }
     match spec.handler {
@@ -208,6 +224,12 @@ struct Planned {
 impl Run {
     fn is_empty(&self) -> bool {
         self.commands.is_empty()
+    }
+
+    /// Takes no command; returns the next one, which is `from`.
+    fn none(&mut self, from: usize) -> usize {
+        self.commands.clear();
+        from
     }
 
     /// Takes commands from number `from` on, as long as each is of one shard and may be executed; returns the first that is not.

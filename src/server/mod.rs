@@ -16,6 +16,7 @@ mod node;
 mod serve;
 mod session;
 mod survey;
+mod transaction;
 mod upstream;
 mod wait;
 

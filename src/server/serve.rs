@@ -235,13 +235,16 @@ fn serve_client(local: &Rc<Local>, node: &Rc<Node>, connection: Connection) {
 /// What is done now and then: memory is given back in slices, replicas are forgotten, the number of keys is published.
 async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
     let mut turn = Turn::begin();
-    loop {
+    for tick in 0u64.. {
         sleep(Duration::from_millis(limits::TICK_MS)).await;
         while reclaim(&local) {
             turn.pass_if_over().await;
         }
         tell_freshness(&node);
         let mut core = local.core();
+        if tick.is_multiple_of(limits::SWEEP_TICKS) && !core.store.watched.is_empty() {
+            core.store.watched.sweep();
+        }
         node.shared.keys[local.id().index()].store(core.store.len() as u64, Ordering::Relaxed);
         if let Some((source, _)) = core.source_and_store() {
             source.expire_slots(now());

@@ -1,11 +1,12 @@
 //! What a node remembers of one client.
 
+use super::transaction::{Queue, Watching};
 use crate::id::{Generation, Offset, ShardCount, ShardId};
 use crate::resp::Protocol;
 use crate::shard::Recorded;
 
-/// One client's settings.
-#[derive(Clone, Debug)]
+/// One client's settings and state.
+#[derive(Debug)]
 pub(super) struct ClientSession {
     /// Its number, unique on the node.
     pub id: u64,
@@ -19,6 +20,10 @@ pub(super) struct ClientSession {
     pub library: [Vec<u8>; 2],
     /// What it has written.
     pub written: Written,
+    /// The commands since `MULTI`.
+    pub queue: Option<Queue>,
+    /// The keys that the next transaction depends on.
+    pub watching: Option<Watching>,
 }
 
 /// Where each shard's stream stood after the last write of one client there: what `WAIT` waits for.
@@ -66,6 +71,13 @@ impl ClientSession {
             name: Vec::new(),
             library: [const { Vec::new() }; 2],
             written: Written::default(),
+            queue: None,
+            watching: None,
         }
+    }
+
+    /// Whether its commands are executed as they come, with nothing to be looked at before or after.
+    pub fn is_plain(&self) -> bool {
+        self.queue.is_none()
     }
 }

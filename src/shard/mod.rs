@@ -15,17 +15,18 @@ pub mod following;
 pub mod router;
 
 pub use batch::{Batch, Body, Done, FrameBatch, Gate};
-pub use following::{Following, Offered};
+pub use following::{Following, Offered, Refused};
 pub use router::Router;
 
 use crate::id::{Generation, HashSlot, Offset, ShardCount, ShardId, SlotRange, UnixMs};
+use crate::limits;
 use crate::resp::Reply;
 use crate::slotset::SlotSet;
 use crate::snapshot::Located;
 use crate::source::Source;
-use crate::store::KeyspaceStore;
-use crate::store::command::{Context, Lazy, Random, Spec, execute};
-use crate::wire::{Argv, Effects};
+use crate::store::command::{Context, Lazy, Random, Refusal, Spec, execute};
+use crate::store::{KeyspaceStore, Watched};
+use crate::wire::{Argv, Command, Effects};
 
 /// One shard.
 #[derive(Debug)]
@@ -39,6 +40,15 @@ pub struct Shard {
     /// Where chance comes from.
     random: Random,
     counters: Counters,
+    /// What the transaction under way has done so far.
+    group: Option<Group>,
+}
+
+/// The effects of a transaction, until they are recorded as one.
+#[derive(Debug, Default)]
+struct Group {
+    effects: Vec<Command>,
+    bytes: usize,
 }
 
 /// A shard's part in replication.
@@ -59,6 +69,36 @@ pub struct Recorded {
     pub generation: Generation,
     /// The offset of the next frame.
     pub next: Offset,
+}
+
+impl Group {
+    fn push(&mut self, effects: Effects, argv: Argv<'_>) {
+        let from = self.effects.len();
+        match effects {
+            Effects::None => {}
+            Effects::Verbatim => self.effects.push(Command::new(&argv.iter().collect::<Vec<_>>())),
+            Effects::One(command) => self.effects.push(command),
+            Effects::Group(commands) => self.effects.extend(commands),
+        }
+        self.bytes += self.effects[from..].iter().map(|command| command.as_bytes().len()).sum::<usize>();
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= limits::GROUP_BYTES_MAX || self.effects.len() >= limits::GROUP_FRAMES_MAX / 2
+    }
+}
+
+/// Tells those who watch one of the keys that these effects change.
+#[cold]
+fn touch_keys(watched: &mut Watched, effects: &Effects, argv: Argv<'_>) {
+    match effects {
+        Effects::None => {}
+        Effects::Verbatim => argv.get(1).into_iter().for_each(|key| watched.touch(key)),
+        Effects::One(command) => command.arg(1).into_iter().for_each(|key| watched.touch(key)),
+        Effects::Group(commands) => {
+            commands.iter().filter_map(|command| command.arg(1)).for_each(|key| watched.touch(key))
+        }
+    }
 }
 
 /// What a shard has done so far, for `INFO`.
@@ -82,6 +122,7 @@ impl Shard {
             role,
             random: Random::seeded(seed),
             counters: Counters::default(),
+            group: None,
         }
     }
 
@@ -107,6 +148,10 @@ impl Shard {
         self.counters.commands += 1;
         let writes = spec.writes();
         self.counters.writes += u64::from(writes);
+        if writes && self.group.as_ref().is_some_and(Group::is_full) {
+            reply.error(Refusal::Text("ERR the transaction does more than one group of effects may carry"));
+            return;
+        }
         let lazy = match &self.role {
             Role::Standalone | Role::Primary(_) => Lazy::Delete,
             Role::Replica(following) => {
@@ -126,10 +171,8 @@ impl Shard {
             expired_keys: &mut self.counters.expired_keys,
         };
         let effects = execute(spec, &mut context, at, argv, reply);
-        if let Role::Primary(source) = &mut self.role
-            && effects != Effects::None
-        {
-            source.record(&effects, argv);
+        if effects != Effects::None {
+            self.record(effects, argv);
         }
     }
 
@@ -137,6 +180,43 @@ impl Shard {
     #[inline]
     pub fn recorded(&self) -> Option<Recorded> {
         self.source().map(|source| Recorded { generation: source.generation(), next: source.next() })
+    }
+
+    /// Tells the stream, and those who watch, what the command `argv` did.
+    #[inline]
+    fn record(&mut self, effects: Effects, argv: Argv<'_>) {
+        if !self.store.watched.is_empty() {
+            touch_keys(&mut self.store.watched, &effects, argv);
+        }
+        if let Role::Primary(source) = &mut self.role {
+            match &mut self.group {
+                None => {
+                    source.record(&effects, argv);
+                }
+                Some(group) => group.push(effects, argv),
+            }
+        }
+    }
+
+    /// Begins a transaction: what is executed from now on is recorded as one group, by [`end_group`](Self::end_group), within
+    /// the same borrow.
+    pub fn begin_group(&mut self) {
+        debug_assert!(self.group.is_none(), "transactions do not nest");
+        self.group = Some(Group::default());
+    }
+
+    /// Ends the transaction.
+    pub fn end_group(&mut self) {
+        if let (Some(group), Role::Primary(source)) = (self.group.take(), &mut self.role)
+            && !group.effects.is_empty()
+        {
+            source.record(&Effects::Group(group.effects), Argv::new(&[], &[]));
+        }
+    }
+
+    /// Why a command on keys at `at` is not executed here, if it is not.
+    pub fn refusal(&self, spec: &Spec, at: &[Located]) -> Option<Refused> {
+        self.following().and_then(|following| following.refusal(spec, at))
     }
 
     /// A random number.
@@ -195,5 +275,106 @@ impl Shard {
     /// Whether keys of `slot` may be read here.
     pub fn serves(&self, slot: HashSlot) -> bool {
         self.following().is_none_or(|following| following.serves(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::Lineage;
+    use crate::id::{Generation, Offset};
+    use crate::resp::{Protocol, decode_multibulk};
+    use crate::snapshot::Keyspace;
+    use crate::source::SourceConfig;
+    use crate::store::WatchFlag;
+    use crate::store::command::find;
+
+    fn primary() -> Shard {
+        let source = Source::new(SourceConfig {
+            shard: ShardId::new(0),
+            shards: ShardCount::ONE,
+            generation: Generation::new(1).unwrap(),
+            born_empty: true,
+            lineage: Lineage::none(),
+            first: Offset::ZERO,
+            backlog_bytes: 1 << 20,
+            reconnect_window_ms: 1,
+            client_port: None,
+        });
+        Shard::new(ShardId::new(0), ShardCount::ONE, Role::Primary(Box::new(source)), 1)
+    }
+
+    fn execute(shard: &mut Shard, command: &str) -> String {
+        let encoded = Command::new(&command.split(' ').collect::<Vec<_>>());
+        let mut ranges = Vec::new();
+        decode_multibulk(encoded.as_bytes(), &mut ranges).unwrap();
+        let argv = Argv::new(encoded.as_bytes(), &ranges);
+        let spec = find(argv.arg(0)).unwrap();
+        let at: Vec<Located> = spec.keys(argv.len()).map(|index| shard.store.locate(argv.arg(index))).collect();
+        let mut out = Vec::new();
+        shard.execute(spec, argv, &at, UnixMs::new(1), &mut Reply::new(&mut out, Protocol::Resp2));
+        String::from_utf8(out).unwrap()
+    }
+
+    /// What was recorded, as replicas get it.
+    fn recorded(shard: &mut Shard) -> String {
+        shard.end_turn();
+        let backlog = shard.source().unwrap().backlog();
+        let mut cursor = backlog.seek(Offset::ZERO).unwrap();
+        let bytes = backlog.read(&mut cursor, Offset::MAX, usize::MAX).unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_transaction_is_one_group() {
+        let mut shard = primary();
+        shard.begin_group();
+        assert_eq!(execute(&mut shard, "MSET a 1 b 2"), "+OK\r\n");
+        assert_eq!(execute(&mut shard, "GET a"), "$1\r\n1\r\n");
+        assert!(execute(&mut shard, "LPUSH a 1").starts_with("-WRONGTYPE"));
+        assert_eq!(execute(&mut shard, "INCR a"), ":2\r\n");
+        shard.end_group();
+        let stream = recorded(&mut shard);
+        assert!(stream.starts_with("+GROUP 3\r\n*2\r\n:0\r\n"), "{stream}");
+        assert_eq!(stream.matches("+GROUP").count(), 1, "{stream}");
+        assert_eq!(shard.source().unwrap().next(), Offset::new(3));
+    }
+
+    #[test]
+    fn a_transaction_that_changes_nothing_is_not_recorded() {
+        let mut shard = primary();
+        shard.begin_group();
+        execute(&mut shard, "DEL nosuch");
+        shard.end_group();
+        assert_eq!(shard.source().unwrap().next(), Offset::ZERO);
+        shard.begin_group();
+        execute(&mut shard, "SET a 1");
+        shard.end_group();
+        assert!(recorded(&mut shard).starts_with("*2\r\n:0\r\n"), "one effect needs no group");
+    }
+
+    #[test]
+    fn every_way_to_change_a_key_is_told_to_those_who_watch_it() {
+        for (change, touches) in [
+            ("SET k 2", true),
+            ("DEL k", true),
+            ("DEL other k", true),
+            ("MSET other 1 k 2", true),
+            ("RENAME k k2", true),
+            ("EXPIRE k 100", true),
+            ("FLUSHALL", true),
+            ("SET other 1", false),
+            ("GET k", false),
+            ("SETNX k 9", false),
+            ("LPUSH k 1", false),
+        ] {
+            let mut shard = primary();
+            execute(&mut shard, "SET k 1");
+            execute(&mut shard, "SET other 1");
+            let flag = WatchFlag::default();
+            shard.store.watched.add(b"k", &flag);
+            execute(&mut shard, change);
+            assert_eq!(flag.is_set(), touches, "{change}");
+        }
     }
 }

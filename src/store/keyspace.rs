@@ -11,7 +11,7 @@ use super::heap::Content;
 use super::slot::{Change, Slot, Storage};
 use super::sum::SlotSum;
 use super::table::Table;
-use super::{Entry, Value, command, hash};
+use super::{Entry, Value, Watched, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
 use crate::limits::{DIGEST_STEP_BYTES, RECLAIM_ENTRIES_MAX};
 use crate::snapshot::record::{Head, Kind, Reader, RecordError};
@@ -89,6 +89,9 @@ pub struct KeyspaceStore {
     sum_next: u64,
     /// Bytes of a step.
     digest_step_bytes: usize,
+    /// Who is to know when a live key changes. What `apply` and whole slots change is told by the store itself; whoever
+    /// executes a command tells what its effects say.
+    pub watched: Watched,
 }
 
 #[derive(Debug)]
@@ -120,6 +123,7 @@ impl KeyspaceStore {
             sums: Vec::new(),
             sum_next: 0,
             digest_step_bytes: DIGEST_STEP_BYTES,
+            watched: Watched::default(),
         }
     }
 
@@ -333,6 +337,9 @@ impl KeyspaceStore {
 
     /// Puts another copy in the place of a live slot.
     fn replace_live(&mut self, slot: HashSlot, by: Slot) {
+        if !self.watched.is_empty() {
+            self.touch_slot(slot, by);
+        }
         let old = std::mem::replace(&mut self.live[slot.index()], by);
         let keys = by.len(&self.storage) as isize - old.len(&self.storage) as isize;
         let expires = by.expires(&self.storage) as isize - old.expires(&self.storage) as isize;
@@ -347,6 +354,16 @@ impl KeyspaceStore {
     #[cfg(test)]
     pub(super) fn sums_are_over(&self) -> bool {
         self.sums.is_empty()
+    }
+
+    /// Tells those who watch a key that is in a live slot or in what replaces it.
+    #[cold]
+    fn touch_slot(&mut self, slot: HashSlot, by: Slot) {
+        let (old, storage) = (self.live[slot.index()], &self.storage);
+        self.watched.touch_where(|key| {
+            let at = hash::locate(key);
+            at.slot == slot && [old, by].iter().any(|copy| copy.get(storage, at.hash, key).is_some())
+        });
     }
 
     /// Asserts what must hold between calls.
@@ -378,6 +395,12 @@ impl Keyspace for KeyspaceStore {
     }
 
     fn apply(&mut self, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError> {
+        if copy == Copy::Live
+            && !self.watched.is_empty()
+            && let Some(key) = effect.get(1)
+        {
+            self.watched.touch(key);
+        }
         command::apply(self, copy, at, effect)
     }
 

@@ -9,6 +9,7 @@
 //!   line     tags and handles of entries
 //!   heap     entries and boxes
 //!   slab     memory by handles
+//! watched    who is to know when a key changes
 //! ```
 
 pub mod command;
@@ -26,8 +27,10 @@ mod slot;
 mod sum;
 mod table;
 pub mod value;
+mod watched;
 
 pub use command::dispatch;
 pub use entry::{Entry, ValueRef};
 pub use keyspace::{KeyspaceStore, Place, ScanCursor};
 pub use value::Value;
+pub use watched::{WatchFlag, Watched};

@@ -21,6 +21,21 @@ impl Command {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Argument number `index`, if there is one.
+    pub fn arg(&self, index: usize) -> Option<&[u8]> {
+        let mut rest = self.0.get(memchr::memchr(b'\n', &self.0)? + 1..)?;
+        for skipped in 0.. {
+            let end = memchr::memchr(b'\r', rest)?;
+            let len: usize = std::str::from_utf8(rest.get(1..end)?).ok()?.parse().ok()?;
+            let arg = rest.get(end + 2..end + 2 + len)?;
+            if skipped == index {
+                return Some(arg);
+            }
+            rest = &rest[end + 2 + len + 2..];
+        }
+        None
+    }
 }
 
 /// What a command did to the keyspace, as the stream is to say it. What changed nothing is `None`.

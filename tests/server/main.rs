@@ -9,12 +9,14 @@ mod freeze;
 mod gate;
 mod kevy;
 mod kills;
+mod like_redis;
 mod links;
 mod load;
 mod mirror;
 mod order;
 mod relay;
 mod stale;
+mod transactions;
 mod wait;
 mod writes;
 

@@ -380,6 +380,12 @@ static TABLE: &[Spec] = &[
     row("role", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("shutdown", -1, NO_KEYS, OPERATOR, SERVER),
     row("time", 1, NO_KEYS, ALWAYS_FAST, SERVER),
+    // Transactions.
+    row("multi", 1, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("exec", 1, NO_KEYS, ALWAYS, SERVER),
+    row("discard", 1, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("watch", -2, ALL_ARGS, ALWAYS_FAST, SERVER),
+    row("unwatch", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("wait", 3, NO_KEYS, NONE.and(Flags::BLOCKING), SERVER),
 ];
 

@@ -1,0 +1,364 @@
+//! `MULTI`, `EXEC`, `DISCARD`, `WATCH`, `UNWATCH`.
+//!
+//! ```text
+//! MULTI ─▶ queue ─▶ EXEC ─▶ plan ─┬─ commands of one shard: one batch a shard, one borrow, one group ─┬─▶ replies in order
+//!                                 ├─ a command of several shards: by itself, in its place             │
+//!                                 └─ commands of the server: after them ──────────────────────────────┘
+//! ```
+//!
+//! What one shard does for a transaction nobody sees by halves. Several shards do their parts one beside the other:
+//! `docs/commands.md` says what may be seen.
+
+use std::fmt::Display;
+use std::rc::Rc;
+
+use super::admission::Admission;
+use super::node::Node;
+use super::session::ClientSession;
+use super::{across, admin, wait};
+use crate::id::ShardId;
+use crate::limits;
+use crate::resp::{Reply, decode_multibulk};
+use crate::runtime::commands::{Aborted, CommandBatch, Guard};
+use crate::runtime::local::{Answer, Local, Request, unix_now};
+use crate::shard::Refused;
+use crate::snapshot::{Keyspace, Located};
+use crate::store::WatchFlag;
+use crate::store::command::table::Handler;
+use crate::store::command::{Spec, has_expired};
+use crate::wire::{ArgRange, Argv, Command};
+
+/// The commands since `MULTI`.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    commands: Vec<Queued>,
+    bytes: usize,
+    /// Whether one was refused: `EXEC` will not execute the others.
+    broken: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    spec: &'static Spec,
+    argv: Command,
+}
+
+/// The keys that the next transaction depends on.
+#[derive(Debug, Default)]
+pub(super) struct Watching {
+    flag: WatchFlag,
+    keys: Vec<WatchedKey>,
+}
+
+#[derive(Debug)]
+struct WatchedKey {
+    key: Box<[u8]>,
+    at: Located,
+    /// Whether it was there, and had not expired.
+    lived: bool,
+}
+
+/// Whether a command is executed at once although its client is in a transaction.
+pub(super) fn is_immediate(spec: &Spec) -> bool {
+    matches!(spec.name, "multi" | "exec" | "discard" | "watch" | "quit" | "reset")
+}
+
+/// A command of a client in a transaction could not even be queued.
+pub(super) fn refuse(client: &mut ClientSession) {
+    if let Some(queue) = &mut client.queue {
+        queue.broken = true;
+    }
+}
+
+/// `EXEC` itself is refused: its transaction is over.
+pub(super) fn abort(client: &mut ClientSession, why: impl Display, out: &mut Vec<u8>) {
+    (client.queue, client.watching) = (None, None);
+    let why = why.to_string();
+    let why = why.strip_prefix("ERR ").unwrap_or(&why);
+    Reply::new(out, client.protocol).error(format_args!("EXECABORT Transaction discarded because of: {why}"));
+}
+
+/// Keeps a command for `EXEC`.
+pub(super) fn queue(local: &Local, client: &mut ClientSession, spec: &'static Spec, argv: Argv<'_>, out: &mut Vec<u8>) {
+    let Some(queue) = &mut client.queue else { return };
+    let mut reply = Reply::new(out, client.protocol);
+    let read_only = local.core().following().is_some_and(|following| following.policy().read_only);
+    if read_only && spec.writes() {
+        queue.broken = true;
+        return reply.error(Refused::ReadOnly);
+    }
+    let argv = Command::new(&argv.iter().collect::<Vec<_>>());
+    queue.bytes += argv.as_bytes().len();
+    if queue.bytes > limits::TRANSACTION_BYTES_MAX {
+        queue.broken = true;
+        queue.commands.clear();
+        return reply.error("ERR the transaction is too large");
+    }
+    queue.commands.push(Queued { spec, argv });
+    reply.simple("QUEUED");
+}
+
+/// Executes `MULTI`.
+pub(super) fn multi(client: &mut ClientSession, reply: &mut Reply<'_>) {
+    if client.queue.is_some() {
+        return reply.error("ERR MULTI calls can not be nested");
+    }
+    client.queue = Some(Queue::default());
+    reply.ok();
+}
+
+/// Executes `DISCARD`.
+pub(super) fn discard(client: &mut ClientSession, reply: &mut Reply<'_>) {
+    if client.queue.take().is_none() {
+        return reply.error("ERR DISCARD without MULTI");
+    }
+    client.watching = None;
+    reply.ok();
+}
+
+/// Executes `WATCH`.
+pub(super) async fn watch(local: &Rc<Local>, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>) {
+    if client.queue.is_some() {
+        return Reply::new(out, client.protocol).error("ERR WATCH inside MULTI is not allowed");
+    }
+    let watching = client.watching.get_or_insert_default();
+    for key in argv.iter().skip(1) {
+        if watching.keys.iter().any(|watched| *watched.key == *key) {
+            continue;
+        }
+        let at = local.core().store.locate(key);
+        let (key, flag): (Box<[u8]>, _) = (key.into(), watching.flag.clone());
+        let watched = move |local: &Rc<Local>| {
+            let mut core = local.core();
+            let lived = core.store.get(at, &key).is_some_and(|entry| !has_expired(&entry, unix_now()));
+            core.store.watched.add(&key, &flag);
+            WatchedKey { key, at, lived }
+        };
+        let watched = local.call(local.count().owner(at.slot), watched).await;
+        watching.keys.push(watched);
+    }
+    Reply::new(out, client.protocol).ok();
+}
+
+impl Watching {
+    /// What a transaction on shard `owner` depends on.
+    fn guard(&self, local: &Local, owner: ShardId) -> Guard {
+        let here = |watched: &&WatchedKey| watched.lived && local.count().owner(watched.at.slot) == owner;
+        let keys = self.keys.iter().filter(here).map(|watched| (watched.key.clone(), watched.at)).collect();
+        Guard { flag: Some(self.flag.clone()), keys }
+    }
+
+    /// Whether a watched key has changed, wherever it is.
+    async fn is_broken(&self, local: &Rc<Local>) -> bool {
+        for owner in local.count().shards() {
+            let guard = self.guard(local, owner);
+            if guard.flag.as_ref().is_some_and(WatchFlag::is_set) {
+                return true;
+            }
+            let broken = move |local: &Rc<Local>| guard.is_broken(&local.core(), unix_now());
+            if self.keys.iter().any(|watched| local.count().owner(watched.at.slot) == owner)
+                && local.call(owner, broken).await
+            {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Executes `EXEC`. `false`: the connection ends once the replies are out.
+pub(super) async fn exec(local: &Rc<Local>, node: &Rc<Node>, client: &mut ClientSession, out: &mut Vec<u8>) -> bool {
+    let Some(queue) = client.queue.take() else {
+        Reply::new(out, client.protocol).error("ERR EXEC without MULTI");
+        return true;
+    };
+    let watching = client.watching.take();
+    if queue.broken {
+        Reply::new(out, client.protocol).error("EXECABORT Transaction discarded because of previous errors.");
+        return true;
+    }
+    let mut ranges = Vec::new();
+    let commands: Vec<Prepared> = queue.commands.iter().map(|queued| prepare(local, queued, &mut ranges)).collect();
+    let argv = |index: usize| {
+        let Prepared { first, end, .. } = commands[index];
+        Argv::new(queue.commands[index].argv.as_bytes(), &ranges[first..end])
+    };
+    let admission = Admission::now(local, node);
+    let slots = |command: &Prepared| command.located.iter().map(|at| at.slot).collect::<Vec<_>>();
+    let refused = |command: &Prepared| admission.refusal(command.spec, slots(command).into_iter());
+    if let Some(refused) = commands.iter().find_map(refused) {
+        abort(client, refused, out);
+        return true;
+    }
+    let mut replies = vec![Vec::new(); commands.len()];
+    match execute_store(local, &commands, argv, watching, client, &mut replies).await {
+        Ok(()) => {}
+        Err(Aborted::Changed) => {
+            Reply::new(out, client.protocol).null_array();
+            return true;
+        }
+        Err(Aborted::Refused(refused)) => {
+            abort(client, refused, out);
+            return true;
+        }
+    }
+    Reply::new(out, client.protocol).array(commands.len());
+    let mut goes_on = true;
+    for (index, command) in commands.iter().enumerate() {
+        match command.place {
+            Place::Server => goes_on &= execute_server(local, node, client, command.spec, argv(index), out).await,
+            Place::Shard(_) | Place::Several => out.extend_from_slice(&replies[index]),
+        }
+    }
+    goes_on
+}
+
+/// A queued command, as it will be executed.
+struct Prepared {
+    spec: &'static Spec,
+    place: Place,
+    /// The places of its keys.
+    located: Vec<Located>,
+    /// Its arguments among all ranges.
+    first: usize,
+    end: usize,
+}
+
+/// Who executes it.
+#[derive(Clone, Copy)]
+enum Place {
+    Shard(ShardId),
+    Several,
+    Server,
+}
+
+fn prepare(local: &Local, queued: &Queued, ranges: &mut Vec<ArgRange>) -> Prepared {
+    let first = ranges.len();
+    // What was encoded when it was queued decodes.
+    let decoded = decode_multibulk(queued.argv.as_bytes(), ranges);
+    debug_assert!(matches!(decoded, Ok(Some(_))));
+    let argv = Argv::new(queued.argv.as_bytes(), &ranges[first..]);
+    let spec = queued.spec;
+    let store = &local.core().store;
+    let located: Vec<Located> = spec.keys(argv.len()).map(|index| store.locate(argv.arg(index))).collect();
+    let mut owners = located.iter().map(|at| local.count().owner(at.slot));
+    let place = match (spec.handler, owners.next()) {
+        (Handler::Server, _) => Place::Server,
+        (Handler::Store { .. }, Some(owner)) if owners.all(|other| other == owner) => Place::Shard(owner),
+        (Handler::Store { .. }, None) if local.count().get() == 1 => Place::Shard(local.id()),
+        (Handler::Store { .. }, _) => Place::Several,
+    };
+    Prepared { spec, place, located, first, end: ranges.len() }
+}
+
+/// Executes the commands of the store, in their order on each shard, and fills in their replies.
+async fn execute_store<'a>(
+    local: &Rc<Local>,
+    commands: &[Prepared],
+    argv: impl Fn(usize) -> Argv<'a>,
+    watching: Option<Watching>,
+    client: &mut ClientSession,
+    replies: &mut [Vec<u8>],
+) -> Result<(), Aborted> {
+    let mut guard = None;
+    if let Some(watching) = watching {
+        let mut owners = commands.iter().filter_map(|command| match command.place {
+            Place::Shard(owner) => Some(Some(owner)),
+            Place::Several => Some(None),
+            Place::Server => None,
+        });
+        let only = owners.next().flatten().filter(|owner| owners.all(|other| other == Some(*owner)));
+        let elsewhere = |watched: &WatchedKey| Some(local.count().owner(watched.at.slot)) != only;
+        if (only.is_none() || watching.keys.iter().any(elsewhere)) && watching.is_broken(local).await {
+            return Err(Aborted::Changed);
+        }
+        // A single shard looks itself, in the borrow in which it executes.
+        guard = only.map(|owner| watching.guard(local, owner));
+    }
+    let mut parts: Vec<Option<Box<CommandBatch>>> = local.count().shards().map(|_| None).collect();
+    let mut planned = Vec::new();
+    for (index, command) in commands.iter().enumerate() {
+        match command.place {
+            Place::Shard(owner) => {
+                let part = parts[owner.index()].get_or_insert_with(|| local.batch());
+                part.push(command.spec, client.protocol, argv(index), &command.located);
+                planned.push((index, owner));
+            }
+            Place::Several => {
+                execute_parts(local, &mut parts, guard.take().unwrap_or_default(), &planned, client, replies).await?;
+                planned.clear();
+                across::execute(local, command.spec, argv(index), client, &mut replies[index]).await;
+            }
+            Place::Server => {}
+        }
+    }
+    execute_parts(local, &mut parts, guard.unwrap_or_default(), &planned, client, replies).await
+}
+
+/// Executes one batch on each shard, those of other shards at the same time.
+async fn execute_parts(
+    local: &Rc<Local>,
+    parts: &mut [Option<Box<CommandBatch>>],
+    guard: Guard,
+    planned: &[(usize, ShardId)],
+    client: &mut ClientSession,
+    replies: &mut [Vec<u8>],
+) -> Result<(), Aborted> {
+    let mut answers = Vec::new();
+    for (owner, part) in local.count().shards().zip(parts.iter_mut()) {
+        let Some(mut batch) = part.take() else { continue };
+        batch.set_transaction(guard.clone());
+        if owner == local.id() {
+            *part = Some(batch);
+        } else {
+            answers.push((owner, local.send(owner, Request::Commands(batch)).await));
+        }
+    }
+    if let Some(batch) = &mut parts[local.id().index()] {
+        batch.execute(&mut local.core(), unix_now());
+    }
+    local.stream_first().await;
+    for (owner, answer) in answers {
+        match answer.await {
+            Answer::Commands(batch) => parts[owner.index()] = Some(batch),
+            Answer::Called(_) | Answer::Taken => unreachable!("commands are answered by commands"),
+        }
+    }
+    let mut aborted = None;
+    let mut taken = vec![0; parts.len()];
+    for (index, owner) in planned {
+        let Some(batch) = &parts[owner.index()] else { continue };
+        match batch.aborted() {
+            Some(why) => aborted = Some(why),
+            None => replies[*index].extend_from_slice(batch.reply(taken[owner.index()])),
+        }
+        taken[owner.index()] += 1;
+    }
+    for (shard, batch) in local.count().shards().zip(parts) {
+        let Some(batch) = batch.take() else { continue };
+        if let Some(recorded) = batch.recorded() {
+            client.written.note(shard, recorded);
+        }
+        local.recycle(batch);
+    }
+    aborted.map_or(Ok(()), Err)
+}
+
+/// Executes a command of the server, which never waits here.
+async fn execute_server(
+    local: &Rc<Local>,
+    node: &Rc<Node>,
+    client: &mut ClientSession,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    out: &mut Vec<u8>,
+) -> bool {
+    if spec.name == "wait" {
+        let mut reply = Reply::new(out, client.protocol);
+        let Some(wanted) = wait::Wanted::parse(local, argv, &mut reply) else { return true };
+        let acked = wait::count(local, &client.written, wanted.replicas).await;
+        Reply::new(out, client.protocol).count(acked.unwrap_or(0));
+        return true;
+    }
+    Box::pin(admin::execute(local, node, client, spec, argv, out)).await
+}
