@@ -40,6 +40,21 @@ fn every_link_of_the_documentation_leads_somewhere() {
     }
 }
 
+/// The first table of `docs/commands.md` and the command table name the same commands.
+#[test]
+fn every_command_stands_in_the_documentation_once() {
+    let text = fs::read_to_string(Path::new(ROOT).join("docs/commands.md")).unwrap();
+    let table = text.split("\n\n").find(|part| part.starts_with("| group")).unwrap();
+    let named = table.split('`').skip(1).step_by(2).map(|name| name.split(' ').next().unwrap().to_ascii_lowercase());
+    let mut named: Vec<String> = named.collect();
+    named.sort();
+    // A command of which only some subcommands are there stands once for each.
+    named.dedup();
+    let mut known: Vec<&str> = kevy_replicate::store::command::table::all().iter().map(|spec| spec.name).collect();
+    known.sort();
+    assert_eq!(named, known);
+}
+
 fn collect(directory: &Path, text: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -42,7 +42,7 @@ impl Primary {
         decode_multibulk(command.as_bytes(), &mut ranges).unwrap().unwrap();
         let argv = Argv::new(command.as_bytes(), &ranges);
         let spec = command::find(argv.arg(0)).unwrap();
-        let at: Vec<_> = spec.keys(argv.len()).map(|i| self.shard.store.locate(argv.arg(i))).collect();
+        let at: Vec<_> = spec.keys(argv).map(|i| self.shard.store.locate(argv.arg(i))).collect();
         let mut out = Vec::new();
         self.shard.execute(spec, argv, &at, UnixMs::new(1_000), &mut Reply::new(&mut out, Protocol::Resp2));
         assert_ne!(out[0], b'-', "{args:?}: {}", out.escape_ascii());

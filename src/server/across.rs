@@ -13,7 +13,7 @@ use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::shard::following::Refused;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::Spec;
-use crate::store::command::key::Scan;
+use crate::store::command::walk::scan_cursor;
 use crate::store::{ScanCursor, command};
 use crate::wire::{ArgRange, Argv, Command};
 
@@ -47,9 +47,13 @@ pub(super) async fn execute(
         "del" | "unlink" | "exists" | "touch" => by_key(local, spec, argv, client, Join::Sum, out).await,
         "mset" => by_key(local, spec, argv, client, Join::Status, out).await,
         "mget" => by_key(local, spec, argv, client, Join::Elements, out).await,
+        "sort" | "sort_ro" => Reply::new(out, client.protocol).error(PATTERNS),
         _ => Reply::new(out, client.protocol).error("CROSSSLOT Keys in request don't hash to the same shard"),
     }
 }
+
+const PATTERNS: &str =
+    "ERR BY and GET patterns of SORT are not possible on a node of several shards: the keys may be anywhere";
 
 /// The same command on every shard.
 async fn everywhere(
@@ -85,7 +89,7 @@ async fn by_key(
         return;
     }
     let mut parts: Vec<Part> = Vec::new();
-    let keys: Vec<usize> = spec.keys(argv.len()).collect();
+    let keys: Vec<usize> = spec.keys(argv).collect();
     for (number, index) in keys.iter().enumerate() {
         let at = local.core().store.locate(argv.arg(*index));
         let owner = local.count().owner(at.slot);
@@ -249,8 +253,8 @@ async fn is_loading(local: &Rc<Local>) -> bool {
 
 /// One shard after the other: the cursor says which slot is next, and with it which shard.
 async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, client: &mut ClientSession, out: &mut Vec<u8>) {
-    let cursor = match Scan::parse(argv) {
-        Ok(scan) => scan.cursor,
+    let cursor = match scan_cursor(argv) {
+        Ok(cursor) => cursor,
         Err(refusal) => return Reply::new(out, client.protocol).error(refusal),
     };
     if cursor == ScanCursor::START && is_loading(local).await {

@@ -26,7 +26,7 @@ use crate::runtime::stream::Stream;
 use crate::runtime::turn::Turn;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::table::Handler;
-use crate::store::command::{Refusal, Spec, find};
+use crate::store::command::{Flags, Refusal, Spec, find, reaches};
 use crate::wire::Argv;
 
 /// Serves a client until it goes, or the node ends.
@@ -160,7 +160,7 @@ async fn execute_alone(
         }
         return Flow::GoOn;
     }
-    let slots = spec.keys(argv.len()).map(|key| crate::store::hash::locate(argv.arg(key)).slot);
+    let slots = spec.keys(argv).map(|key| crate::store::hash::locate(argv.arg(key)).slot);
     if let Some(refused) = admission.refusal(spec, slots) {
         transaction::refuse(client);
         Reply::new(out, client.protocol).error(refused);
@@ -252,9 +252,12 @@ impl Run {
             if !matches!(spec.handler, Handler::Store { .. }) || !spec.fits(argv.len()) {
                 return index;
             }
+            if shards.get() > 1 && spec.flags.has(Flags::REACHES) && reaches(argv) {
+                return index;
+            }
             let first_place = self.located.len();
             let mut owner = None;
-            for key in spec.keys(argv.len()) {
+            for key in spec.keys(argv) {
                 let at = core.store.locate(argv.arg(key));
                 let owns = shards.owner(at.slot);
                 if owner.is_some_and(|owner| owner != owns) {
@@ -270,8 +273,9 @@ impl Run {
             let owner = match owner {
                 Some(owner) => owner,
                 // About all keys: on a node with one shard that is one shard, too.
-                None if shards.get() == 1 => me,
-                None => return index,
+                None if shards.get() > 1 && spec.flags.has(Flags::ALL_KEYS) => return index,
+                // It names no key: any shard can say what is wrong with that.
+                None => me,
             };
             let slots = self.located[first_place..].iter().map(|at| at.slot);
             if admission.refusal(spec, slots).is_some() {

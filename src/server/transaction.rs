@@ -240,7 +240,7 @@ fn prepare(local: &Local, queued: &Queued, ranges: &mut Vec<ArgRange>) -> Prepar
     let argv = Argv::new(queued.argv.as_bytes(), &ranges[first..]);
     let spec = queued.spec;
     let store = &local.core().store;
-    let located: Vec<Located> = spec.keys(argv.len()).map(|index| store.locate(argv.arg(index))).collect();
+    let located: Vec<Located> = spec.keys(argv).map(|index| store.locate(argv.arg(index))).collect();
     let mut owners = located.iter().map(|at| local.count().owner(at.slot));
     let place = match (spec.handler, owners.next()) {
         (Handler::Server, _) => Place::Server,

@@ -310,7 +310,7 @@ mod tests {
         decode_multibulk(encoded.as_bytes(), &mut ranges).unwrap();
         let argv = Argv::new(encoded.as_bytes(), &ranges);
         let spec = find(argv.arg(0)).unwrap();
-        let at: Vec<Located> = spec.keys(argv.len()).map(|index| shard.store.locate(argv.arg(index))).collect();
+        let at: Vec<Located> = spec.keys(argv).map(|index| shard.store.locate(argv.arg(index))).collect();
         let mut out = Vec::new();
         shard.execute(spec, argv, &at, UnixMs::new(1), &mut Reply::new(&mut out, Protocol::Resp2));
         String::from_utf8(out).unwrap()

@@ -103,7 +103,7 @@ impl Shard {
         let mut ranges = Vec::new();
         let argv = crate::argv_of(encoded.as_bytes(), &mut ranges);
         let spec = command::find(argv.arg(0)).unwrap_or_else(|| panic!("{argv:?} is no command"));
-        let at: Vec<_> = spec.keys(argv.len()).map(|index| hash::locate(argv.arg(index))).collect();
+        let at: Vec<_> = spec.keys(argv).map(|index| hash::locate(argv.arg(index))).collect();
         let mut reply = Vec::new();
         let (next, expired) = (self.source().next(), self.core.counters().expired_keys);
         self.core.execute(spec, argv, &at, now, &mut Reply::new(&mut reply, Protocol::Resp2));

@@ -1,11 +1,12 @@
 //! Commands on hashes.
 
-use super::aggregate::{Missing, read, write};
+use super::aggregate::{Missing, in_entry, read, write};
 use super::number::{self, SumError};
-use super::refusal::{NOT_A_FLOAT, NOT_FINITE, OVERFLOW, Refusal};
+use super::random::DOUBLED_COUNTS;
+use super::refusal::{NOT_A_FLOAT, NOT_FINITE, OUT_OF_RANGE, OVERFLOW, Refusal, SYNTAX};
 use super::string::integer;
 use super::{Context, Misfit, NOTHING, Outcome};
-use crate::resp::Reply;
+use crate::resp::{Protocol, Reply};
 use crate::snapshot::Located;
 use crate::store::value::Hash;
 use crate::store::{KeyspaceStore, Place};
@@ -65,6 +66,44 @@ pub(super) fn hexists(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>,
 pub(super) fn hstrlen(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let found = read::<Hash>(context, at[0], argv.arg(1))?.and_then(|hash| hash.get(argv.arg(2)));
     reply.count(found.map_or(0, <[u8]>::len));
+    NOTHING
+}
+
+pub(super) fn hrandfield(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let count = argv.get(2).map(integer).transpose()?;
+    if count == Some(i64::MIN) {
+        return Err(OUT_OF_RANGE);
+    }
+    let with_values = match argv.get(3) {
+        None => false,
+        Some(option) if argv.len() == 4 && option.eq_ignore_ascii_case(b"WITHVALUES") => true,
+        Some(_) => return Err(SYNTAX),
+    };
+    if with_values && count.is_some_and(|count| !DOUBLED_COUNTS.contains(&count)) {
+        return Err(Refusal::Text("ERR value is out of range"));
+    }
+    let Context { store, random, now, .. } = context;
+    let entry = store.get(at[0], argv.arg(1)).filter(|entry| !super::has_expired(entry, *now));
+    let hash = entry.map(in_entry::<Hash>).transpose()?.filter(|hash| !hash.is_empty());
+    match (hash, count) {
+        (None, None) => reply.null(),
+        (None, Some(_)) => reply.array(0),
+        (Some(hash), None) => reply.bulk_or_null(hash.nth(random.below(hash.len())).map(|(field, _)| field)),
+        (Some(hash), Some(count)) => {
+            let drawn = random.draw(hash.len(), count);
+            let is_nested = with_values && reply.protocol() == Protocol::Resp3;
+            reply.array(drawn.len() * if with_values && !is_nested { 2 } else { 1 });
+            for (field, value) in drawn.into_iter().filter_map(|index| hash.nth(index)) {
+                if is_nested {
+                    reply.array(2);
+                }
+                reply.bulk(field);
+                if with_values {
+                    reply.bulk(value);
+                }
+            }
+        }
+    }
     NOTHING
 }
 

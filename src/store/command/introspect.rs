@@ -43,7 +43,7 @@ fn get_keys(argv: Argv<'_>, reply: &mut Reply<'_>) {
     if !spec.fits(argv.len()) {
         return reply.error("ERR Invalid number of arguments specified for command");
     }
-    let keys = spec.keys(argv.len());
+    let keys = spec.keys(argv);
     if keys.len() == 0 {
         return reply.error("ERR The command has no key arguments");
     }

@@ -4,22 +4,16 @@
 //! shards joins the parts.
 
 use super::glob;
-use super::recreate::recreate;
+use super::recreate::{apply_all, expire_effect, recreate};
 use super::refusal::{NO_SUCH_KEY, Refusal, SYNTAX};
 use super::string::{Unit, epoch_millis, integer};
 use super::{Context, Misfit, NOTHING, Outcome, group, has_expired};
 use crate::id::{SlotRange, UnixMs};
-use crate::resp::{Protocol, Reply, decode_multibulk};
+use crate::resp::{Protocol, Reply};
 use crate::snapshot::record::Kind;
 use crate::snapshot::{Copy, Digest, Keyspace, Located};
-use crate::store::{Entry, KeyspaceStore, Place, ScanCursor};
+use crate::store::{KeyspaceStore, Place, ScanCursor};
 use crate::wire::{Argv, Command, Effects};
-
-/// How many keys a `SCAN` without `COUNT` looks at.
-const SCAN_COUNT: usize = 10;
-
-/// How many keys one `SCAN` looks at, whatever its `COUNT`.
-const SCAN_COUNT_MAX: usize = 10_000;
 
 /// The name of a type, as `TYPE` says it.
 pub fn type_name(kind: Kind) -> &'static str {
@@ -74,7 +68,7 @@ pub(super) fn expire_at(context: &mut Context<'_>, at: Located, key: &[u8], ms: 
         return Effects::One(super::del(key));
     }
     context.store.set_expiry(at, key, Some(expiry));
-    Effects::One(Command::new(&[b"PEXPIREAT", key, itoa::Buffer::new().format(expiry.get()).as_bytes()]))
+    Effects::One(expire_effect(key, expiry))
 }
 
 pub(super) fn expire(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -232,15 +226,56 @@ fn move_value(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>) -> Outc
     recreate(&entry, to, &mut effects)?;
     context.store.remove(at[0], from);
     context.store.remove(at[1], to);
-    let mut ranges = Vec::new();
-    for effect in &effects[deleted..] {
-        ranges.clear();
-        let decoded = decode_multibulk(effect.as_bytes(), &mut ranges);
-        debug_assert!(matches!(decoded, Ok(Some(_))), "what was encoded decodes");
-        let applied = super::apply(context.store, Copy::Live, at[1], Argv::new(effect.as_bytes(), &ranges));
-        debug_assert_eq!(applied, Ok(()), "what recreates a value fits a missing key");
-    }
+    apply_all(context.store, at[1], &effects[deleted..]);
     Ok(Effects::Group(effects))
+}
+
+pub(super) fn copy(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (from, to) = (argv.arg(1), argv.arg(2));
+    let mut replaces = false;
+    let mut index = 3;
+    while let Some(option) = argv.get(index) {
+        if option.eq_ignore_ascii_case(b"REPLACE") {
+            replaces = true;
+            index += 1;
+        } else if let (true, Some(number)) = (option.eq_ignore_ascii_case(b"DB"), argv.get(index + 1)) {
+            only_database(number)?;
+            index += 2;
+        } else {
+            return Err(SYNTAX);
+        }
+    }
+    if from == to {
+        return Err(SAME_OBJECT);
+    }
+    let is_taken = context.read(at[1], to).is_some();
+    let Some(entry) = context.read(at[0], from).filter(|_| replaces || !is_taken) else {
+        reply.integer(0);
+        return NOTHING;
+    };
+    let mut effects = Vec::new();
+    if is_taken {
+        effects.push(super::del(to));
+    }
+    let deleted = effects.len();
+    recreate(&entry, to, &mut effects)?;
+    context.store.remove(at[1], to);
+    apply_all(context.store, at[1], &effects[deleted..]);
+    reply.integer(1);
+    Ok(group(effects))
+}
+
+const SAME_OBJECT: Refusal = Refusal::Text("ERR source and destination objects are the same");
+
+/// There is one database, number 0.
+fn only_database(number: &[u8]) -> Result<(), Refusal> {
+    if integer(number)? == 0 { Ok(()) } else { Err(Refusal::Text("ERR DB index is out of range")) }
+}
+
+/// `MOVE`: to the only database there is.
+pub(super) fn move_away(_: &mut Context<'_>, _: &[Located], argv: Argv<'_>, _: &mut Reply<'_>) -> Outcome {
+    only_database(argv.arg(2))?;
+    Err(SAME_OBJECT)
 }
 
 // ── the whole keyspace ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,69 +333,6 @@ pub fn digest(store: &KeyspaceStore, slots: SlotRange) -> Digest {
     let mut sum = Digest::default();
     slots.iter().for_each(|slot| sum += store.digest(Copy::Live, slot));
     sum
-}
-
-/// What a `SCAN` is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Scan<'a> {
-    /// Where to go on.
-    pub cursor: ScanCursor,
-    /// About how many keys to look at.
-    pub count: usize,
-    pattern: Option<&'a [u8]>,
-    kind: Option<&'a [u8]>,
-}
-
-impl<'a> Scan<'a> {
-    /// Reads `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`.
-    ///
-    /// # Errors
-    /// If that is not what `argv` says.
-    pub fn parse(argv: Argv<'a>) -> Result<Scan<'a>, Refusal> {
-        let bad_cursor = Refusal::Text("ERR invalid cursor");
-        let number = std::str::from_utf8(argv.arg(1)).ok().and_then(|text| text.parse().ok());
-        let cursor = number.and_then(ScanCursor::from_u64).ok_or(bad_cursor)?;
-        let mut scan = Scan { cursor, count: SCAN_COUNT, pattern: None, kind: None };
-        for index in (2..argv.len()).step_by(2) {
-            let (option, value) = (argv.arg(index), argv.get(index + 1).ok_or(SYNTAX)?);
-            if option.eq_ignore_ascii_case(b"MATCH") {
-                scan.pattern = Some(value);
-            } else if option.eq_ignore_ascii_case(b"COUNT") {
-                let count = usize::try_from(integer(value)?).ok().filter(|count| *count > 0).ok_or(SYNTAX)?;
-                scan.count = count.min(SCAN_COUNT_MAX);
-            } else if option.eq_ignore_ascii_case(b"TYPE") {
-                scan.kind = Some(value);
-            } else {
-                return Err(SYNTAX);
-            }
-        }
-        Ok(scan)
-    }
-
-    fn wants(&self, entry: &Entry<'_>, now: UnixMs) -> bool {
-        !has_expired(entry, now)
-            && self.kind.is_none_or(|kind| kind.eq_ignore_ascii_case(type_name(entry.value().kind()).as_bytes()))
-            && self.pattern.is_none_or(|pattern| glob::fits(pattern, entry.key()))
-    }
-}
-
-pub(super) fn scan(context: &mut Context<'_>, _: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let scan = Scan::parse(argv)?;
-    let mut found = Vec::new();
-    let mut keys = Reply::new(&mut found, reply.protocol());
-    let mut count = 0;
-    let now = context.now;
-    let next = context.store.scan(scan.cursor, scan.count, |entry| {
-        if scan.wants(&entry, now) {
-            keys.bulk(entry.key());
-            count += 1;
-        }
-    });
-    reply.array(2);
-    reply.bulk(itoa::Buffer::new().format(next.get()).as_bytes());
-    reply.array(count);
-    reply.raw(&found);
-    NOTHING
 }
 
 pub(super) fn flush(context: &mut Context<'_>, _: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {

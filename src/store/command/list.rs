@@ -2,7 +2,7 @@
 
 use super::aggregate::{Missing, read, write};
 use super::number;
-use super::refusal::{INDEX_OUT_OF_RANGE, NO_SUCH_KEY, Refusal, SYNTAX};
+use super::refusal::{INDEX_OUT_OF_RANGE, NO_SUCH_KEY, OUT_OF_RANGE, Refusal, SYNTAX};
 use super::string::{clamp, count_of, integer};
 use super::{Context, Misfit, NOTHING, Outcome};
 use crate::resp::Reply;
@@ -10,7 +10,7 @@ use crate::snapshot::Located;
 use crate::store::value::List;
 use crate::store::value::list::End;
 use crate::store::{KeyspaceStore, Place};
-use crate::wire::{Argv, Effects};
+use crate::wire::{Argv, Command, Effects};
 
 /// A command that was recorded word for word if it changed something.
 fn if_changed(changed: bool) -> Outcome {
@@ -52,6 +52,67 @@ pub(super) fn lrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, 
         }
     }
     NOTHING
+}
+
+pub(super) fn lpos(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (mut rank, mut count, mut limit) = (1, None, 0);
+    for index in (3..argv.len()).step_by(2) {
+        let (option, value) = (argv.arg(index), argv.get(index + 1).ok_or(SYNTAX)?);
+        let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+        let not_negative = |refusal| number::integer(value).and_then(|n| usize::try_from(n).ok()).ok_or(refusal);
+        if is(b"RANK") {
+            rank = integer(value)?;
+            match rank {
+                0 => return Err(RANK_IS_ZERO),
+                i64::MIN => return Err(OUT_OF_RANGE),
+                _ => {}
+            }
+        } else if is(b"COUNT") {
+            count = Some(not_negative(Refusal::Text("ERR COUNT can't be negative"))?);
+        } else if is(b"MAXLEN") {
+            limit = not_negative(Refusal::Text("ERR MAXLEN can't be negative"))?;
+        } else {
+            return Err(SYNTAX);
+        }
+    }
+    let Some(list) = read::<List>(context, at[0], argv.arg(1))? else {
+        if count.is_some() {
+            reply.array(0)
+        } else {
+            reply.null()
+        }
+        return NOTHING;
+    };
+    // How many equal ones are passed over, how many shown, how many elements looked at.
+    let skip = rank.unsigned_abs() as usize - 1;
+    let wanted = count.map_or(1, |count| if count == 0 { usize::MAX } else { count });
+    let limit = if limit == 0 { list.len() } else { limit.min(list.len()) };
+    let places: Vec<usize> = if rank > 0 {
+        equal_places(list.iter().take(limit), argv.arg(2)).skip(skip).take(wanted).collect()
+    } else {
+        let last = list.len().saturating_sub(1);
+        let from_back = equal_places(list.iter().rev().take(limit), argv.arg(2)).skip(skip).take(wanted);
+        from_back.map(|place| last - place).collect()
+    };
+    match (count, places.first()) {
+        (None, None) => reply.null(),
+        (None, Some(place)) => reply.count(*place),
+        (Some(_), _) => {
+            reply.array(places.len());
+            places.into_iter().for_each(|place| reply.count(place));
+        }
+    }
+    NOTHING
+}
+
+const RANK_IS_ZERO: Refusal = Refusal::Text(
+    "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of \
+     the list",
+);
+
+/// Where elements stand that are equal to this one.
+fn equal_places<'a>(elements: impl Iterator<Item = &'a [u8]>, element: &[u8]) -> impl Iterator<Item = usize> {
+    elements.enumerate().filter(move |(_, e)| *e == element).map(|(place, _)| place)
 }
 
 // ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -206,6 +267,113 @@ fn trim(store: &mut KeyspaceStore, place: Place, key: &[u8], start: i64, end: i6
     })?;
     Ok(removed.unwrap_or(0))
 }
+
+// ── moving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+impl End {
+    fn parse(text: &[u8]) -> Option<End> {
+        match () {
+            () if text.eq_ignore_ascii_case(b"LEFT") => Some(End::Head),
+            () if text.eq_ignore_ascii_case(b"RIGHT") => Some(End::Tail),
+            () => None,
+        }
+    }
+
+    /// The verb that takes from this end.
+    fn pop(self) -> &'static [u8] {
+        if self == End::Head { b"LPOP" } else { b"RPOP" }
+    }
+
+    /// The verb that adds at this end.
+    fn push(self) -> &'static [u8] {
+        if self == End::Head { b"LPUSH" } else { b"RPUSH" }
+    }
+}
+
+pub(super) fn lmove(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (from, to) = (End::parse(argv.arg(3)).ok_or(SYNTAX)?, End::parse(argv.arg(4)).ok_or(SYNTAX)?);
+    move_one(context, at, argv, from, to, reply)
+}
+
+pub(super) fn rpoplpush(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    move_one(context, at, argv, End::Tail, End::Head, reply)
+}
+
+/// Takes an element from one end of argument 1 and adds it at an end of argument 2.
+fn move_one(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    from: End,
+    to: End,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let (source, destination) = (argv.arg(1), argv.arg(2));
+    // As Redis has it, nobody looks at the destination of a missing list.
+    let Some(list) = read::<List>(context, at[0], source)? else {
+        reply.null();
+        return NOTHING;
+    };
+    read::<List>(context, at[1], destination)?;
+    let index = if from == End::Head { Some(0) } else { list.len().checked_sub(1) };
+    let Some(element) = index.and_then(|index| list.get(index)).map(Box::<[u8]>::from) else {
+        reply.null();
+        return NOTHING;
+    };
+    reply.bulk(&element);
+    // A list that is turned by one element keeps its expiry, also where that is its only one.
+    if source == destination && (from == to || list.len() == 1) {
+        return NOTHING;
+    }
+    pop_some(context.store, at[0].into(), source, from, 1, |_| {})?;
+    write(context.store, at[1].into(), destination, Missing::Create, |list: &mut List| list.push(to, &element))?;
+    let effects = vec![Command::new(&[from.pop(), source]), Command::new(&[to.push(), destination, &element])];
+    Ok(Effects::Group(effects))
+}
+
+pub(super) fn lmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (end, count) = several(argv, at.len(), End::parse)?;
+    for (&at, key) in at.iter().zip(argv.iter().skip(2)) {
+        let Some(len) = read::<List>(context, at, key)?.map(List::len) else { continue };
+        let popped = len.min(count);
+        reply.array(2);
+        reply.bulk(key);
+        reply.array(popped);
+        pop_some(context.store, at.into(), key, end, popped, |element| reply.bulk(element))?;
+        let digits = &mut itoa::Buffer::new();
+        return Ok(Effects::One(Command::new(&[end.pop(), key, digits.format(popped).as_bytes()])));
+    }
+    reply.null_array();
+    NOTHING
+}
+
+/// Reads `numkeys key… <where> [COUNT count]` of a command that takes from the first key that is not empty: where from, and how many.
+pub(super) fn several<T>(
+    argv: Argv<'_>,
+    keys: usize,
+    parse: impl FnOnce(&[u8]) -> Option<T>,
+) -> Result<(T, usize), Refusal> {
+    let positive = |text: &[u8], refusal| {
+        let number = number::integer(text).and_then(|number| usize::try_from(number).ok());
+        number.filter(|number| *number > 0).ok_or(refusal)
+    };
+    let stated = positive(argv.arg(1), Refusal::Text("ERR numkeys should be greater than 0"))?;
+    if stated != keys {
+        return Err(SYNTAX);
+    }
+    let from = parse(argv.get(2 + keys).ok_or(SYNTAX)?).ok_or(SYNTAX)?;
+    let mut count = None;
+    for index in (3 + keys..argv.len()).step_by(2) {
+        let value = argv.get(index + 1).ok_or(SYNTAX)?;
+        if count.is_some() || !argv.arg(index).eq_ignore_ascii_case(b"COUNT") {
+            return Err(SYNTAX);
+        }
+        count = Some(positive(value, Refusal::Text("ERR count should be greater than 0"))?);
+    }
+    Ok((from, count.unwrap_or(1)))
+}
+
+// ── inserting ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 pub(super) fn linsert(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let side = Side::parse(argv.arg(2)).ok_or(SYNTAX)?;

@@ -10,22 +10,29 @@
 //! `apply` knows is what `execute` can leave behind, and no more.
 
 mod aggregate;
+mod bits;
+mod combine;
 pub mod glob;
 mod hash;
 pub mod introspect;
 pub mod key;
+mod lcs;
 mod list;
 pub mod number;
+mod object;
 mod random;
 mod recreate;
 pub mod refusal;
 mod set;
+mod sort;
 mod string;
 pub mod table;
+pub mod walk;
 mod zset;
 
 pub use random::Random;
 pub use refusal::Refusal;
+pub use sort::reaches;
 pub use table::{Flags, Spec, find};
 
 use crate::id::{SlotRange, UnixMs};
@@ -98,7 +105,7 @@ pub fn execute(
         reply.error(Refusal::Arity(spec.name));
         return Effects::None;
     }
-    debug_assert_eq!(at.len(), spec.keys(argv.len()).count());
+    debug_assert_eq!(at.len(), spec.keys(argv).count());
     let expired = match context.lazy {
         Lazy::Delete if context.store.expires() > 0 => remove_expired(spec, context, at, argv),
         _ => Vec::new(),
@@ -116,7 +123,7 @@ pub fn execute(
 /// Removes those keys of a command that have expired.
 fn remove_expired(spec: &Spec, context: &mut Context<'_>, at: &[Located], argv: Argv<'_>) -> Vec<Command> {
     let mut removed = Vec::new();
-    for (&at, index) in at.iter().zip(spec.keys(argv.len())) {
+    for (&at, index) in at.iter().zip(spec.keys(argv)) {
         let key = argv.arg(index);
         if context.store.get(at, key).is_some_and(|entry| has_expired(&entry, context.now)) {
             context.store.remove(at, key);

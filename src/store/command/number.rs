@@ -30,6 +30,11 @@ pub fn float(text: &[u8]) -> Option<f64> {
     (!number.is_nan()).then_some(number)
 }
 
+/// As [`float`], as `strtod` reads it: blanks before it do not count, and nothing is 0.
+pub fn lenient_float(text: &[u8]) -> Option<f64> {
+    if text.is_empty() { Some(0.0) } else { float(text.trim_ascii_start()) }
+}
+
 /// The sum of two decimal numbers, without exponent and without needless zeros. Exact where both are written as plain
 /// decimals of a reasonable length, so that 0.1 + 0.2 is 0.3; else as floating-point arithmetic has it.
 pub fn sum(a: &[u8], b: &[u8]) -> Result<Vec<u8>, SumError> {

@@ -12,10 +12,13 @@
 
 use super::group;
 use super::refusal::{Refusal, TOO_LARGE};
+use super::string::set_effect;
+use crate::id::UnixMs;
 use crate::limits::{COMMAND_BYTES_MAX, EFFECT_BYTES_TARGET};
-use crate::resp::double;
-use crate::store::{Entry, Value, ValueRef};
-use crate::wire::{Command, Effects};
+use crate::resp::{decode_multibulk, double};
+use crate::snapshot::{Copy, Located};
+use crate::store::{Entry, KeyspaceStore, Value, ValueRef};
+use crate::wire::{Argv, Command, Effects};
 
 /// Bytes that an argument takes beside its own, at most.
 const ARG_BYTES: usize = 16;
@@ -55,9 +58,62 @@ pub(super) fn recreate(entry: &Entry<'_>, key: &[u8], out: &mut Vec<Command>) ->
         }
     }
     if let Some(expiry) = entry.expiry() {
-        out.push(Command::new(&[b"PEXPIREAT", key, itoa::Buffer::new().format(expiry.get()).as_bytes()]));
+        out.push(expire_effect(key, expiry));
     }
     Ok(())
+}
+
+/// Gives `key` this value, whatever it had before, and says so; an aggregate without members takes the key away.
+///
+/// # Errors
+/// If that would be more than the largest command; nothing has changed then.
+pub(super) fn replace(
+    store: &mut KeyspaceStore,
+    at: Located,
+    key: &[u8],
+    value: Value,
+    expiry: Option<UnixMs>,
+) -> Result<Effects, Refusal> {
+    let mut effects = Vec::new();
+    if let Value::Str(bytes) = &value {
+        // SET replaces what is there, whatever it is.
+        match expiry {
+            Some(_) if bytes.len() <= EFFECT_BYTES_TARGET => effects.push(set_effect(key, bytes, expiry)),
+            _ => {
+                string(bytes, key, &mut effects);
+                effects.extend(expiry.map(|expiry| expire_effect(key, expiry)));
+            }
+        }
+        store.set_string(at, key, bytes, expiry);
+        return Ok(group(effects));
+    }
+    if store.get(at, key).is_some() {
+        effects.push(super::del(key));
+    }
+    if value.is_empty() {
+        store.remove(at, key);
+    } else {
+        recreate(&Entry { key, expiry, value: ValueRef::Boxed(&value) }, key, &mut effects)?;
+        store.set_value(at, key, Box::new(value), expiry);
+    }
+    Ok(group(effects))
+}
+
+/// Applies what [`recreate`] made to `key`, which is not there.
+pub(super) fn apply_all(store: &mut KeyspaceStore, at: Located, effects: &[Command]) {
+    let mut ranges = Vec::new();
+    for effect in effects {
+        ranges.clear();
+        let decoded = decode_multibulk(effect.as_bytes(), &mut ranges);
+        debug_assert!(matches!(decoded, Ok(Some(_))), "what was encoded decodes");
+        let applied = super::apply(store, Copy::Live, at, Argv::new(effect.as_bytes(), &ranges));
+        debug_assert_eq!(applied, Ok(()), "what recreates a value fits a missing key");
+    }
+}
+
+/// The effect of an expiry.
+pub(super) fn expire_effect(key: &[u8], expiry: UnixMs) -> Command {
+    Command::new(&[b"PEXPIREAT", key, itoa::Buffer::new().format(expiry.get()).as_bytes()])
 }
 
 /// The effects of taking `members`, which are not none, away from `key` by `verb`; all of them at once is the end of the key.

@@ -11,6 +11,8 @@ pub enum Refusal {
     Arity(&'static str),
     /// The expiry does not fit.
     ExpireTime(&'static str),
+    /// A command that combines keys names none.
+    NoInputKey(&'static str),
     /// An option is not known.
     UnsupportedOption(String),
     /// A subcommand is not known: the command, the subcommand.
@@ -35,6 +37,12 @@ pub const NO_SUCH_KEY: Refusal = Refusal::Text("ERR no such key");
 pub const INDEX_OUT_OF_RANGE: Refusal = Refusal::Text("ERR index out of range");
 /// A count is negative.
 pub const NOT_POSITIVE: Refusal = Refusal::Text("ERR value is out of range, must be positive");
+/// A count is so large that its double would not be a number.
+pub const OUT_OF_HALF_RANGE: Refusal =
+    Refusal::Text("ERR value is out of range, value must between -4611686018427387903 and 4611686018427387903");
+/// A count is the one number that cannot be negated.
+pub const OUT_OF_RANGE: Refusal =
+    Refusal::Text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807");
 /// The string would be too long.
 pub const TOO_LONG: Refusal = Refusal::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 /// What the command would do is more than one group of effects may carry.
@@ -46,6 +54,7 @@ impl fmt::Display for Refusal {
             Refusal::Text(text) => f.write_str(text),
             Refusal::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
             Refusal::ExpireTime(name) => write!(f, "ERR invalid expire time in '{name}' command"),
+            Refusal::NoInputKey(name) => write!(f, "ERR at least 1 input key is needed for '{name}' command"),
             Refusal::UnsupportedOption(option) => write!(f, "ERR Unsupported option {option}"),
             Refusal::UnknownSubcommand(name, sub) => {
                 write!(f, "ERR unknown subcommand '{sub}'. Try {} HELP.", name.to_ascii_uppercase())

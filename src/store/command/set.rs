@@ -1,15 +1,16 @@
 //! Commands on sets.
 
-use super::aggregate::{Missing, read, write};
-use super::recreate::removal;
-use super::refusal::{Refusal, SYNTAX};
+use super::aggregate::{Missing, in_entry, read, write};
+use super::random::DOUBLED_COUNTS;
+use super::recreate::{removal, replace};
+use super::refusal::{OUT_OF_HALF_RANGE, Refusal, SYNTAX};
 use super::string::{count_of, integer};
-use super::{Context, Misfit, NOTHING, Outcome, Random};
+use super::{Context, Misfit, NOTHING, Outcome, group, number};
 use crate::resp::Reply;
 use crate::snapshot::Located;
 use crate::store::value::Set;
-use crate::store::{KeyspaceStore, Place};
-use crate::wire::{Argv, Effects};
+use crate::store::{KeyspaceStore, Place, Value};
+use crate::wire::{Argv, Command, Effects};
 
 // ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -44,59 +45,163 @@ pub(super) fn srandmember(context: &mut Context<'_>, at: &[Located], argv: Argv<
     if argv.len() > 3 {
         return Err(SYNTAX);
     }
-    let count = argv.get(2).map(integer).transpose()?;
-    // A negative count may name a member more than once; Redis bounds it for its own arithmetic.
-    if count.is_some_and(|count| count < i64::MIN / 2) {
-        return Err(Refusal::Text(
-            "ERR value is out of range, value must between -4611686018427387903 and 4611686018427387903",
-        ));
-    }
+    let count = argv.get(2).map(count_to_draw).transpose()?;
     let Context { store, random, now, .. } = context;
     let entry = store.get(at[0], argv.arg(1)).filter(|entry| !super::has_expired(entry, *now));
-    let set = entry.map(super::aggregate::in_entry::<Set>).transpose()?.filter(|set| !set.is_empty());
+    let set = entry.map(in_entry::<Set>).transpose()?.filter(|set| !set.is_empty());
     match (set, count) {
         (None, None) => reply.null(),
         (None, Some(_)) => reply.array(0),
         (Some(set), None) => reply.bulk_or_null(set.nth(random.below(set.len()))),
-        (Some(set), Some(count)) if count < 0 => {
-            let count = count.unsigned_abs() as usize;
-            reply.array(count);
-            for _ in 0..count {
-                reply.bulk_or_null(set.nth(random.below(set.len())));
-            }
-        }
         (Some(set), Some(count)) => {
-            let chosen = choose(random, set.len(), count as usize);
-            reply.array(chosen.len());
-            chosen.into_iter().for_each(|index| reply.bulk_or_null(set.nth(index)));
+            let drawn = random.draw(set.len(), count);
+            reply.array(drawn.len());
+            drawn.into_iter().for_each(|index| reply.bulk_or_null(set.nth(index)));
         }
     }
     NOTHING
 }
 
-/// `count` different numbers below `len`, or all of them, each choice as likely as another.
-fn choose(random: &mut Random, len: usize, count: usize) -> Vec<usize> {
-    if count >= len {
-        return (0..len).collect();
-    }
-    if count * 3 > len {
-        // Most are chosen: shuffle the beginning.
-        let mut all: Vec<usize> = (0..len).collect();
-        for index in 0..count {
-            all.swap(index, index + random.below(len - index));
+/// How many members are to be drawn; a negative number may name one more than once. Redis bounds it for its own arithmetic.
+pub(super) fn count_to_draw(text: &[u8]) -> Result<i64, Refusal> {
+    let count = integer(text)?;
+    if DOUBLED_COUNTS.contains(&count) { Ok(count) } else { Err(OUT_OF_HALF_RANGE) }
+}
+
+// ── combining ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// What is made of several sets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Combination {
+    /// What is in all of them.
+    Inter,
+    /// What is in any of them.
+    Union,
+    /// What is in the first one and in no other.
+    Diff,
+}
+
+/// The sets at some keys, each of which has a place; `None` for a missing one.
+fn sets<'c, 'k>(
+    context: &'c Context<'_>,
+    at: &[Located],
+    keys: impl Iterator<Item = &'k [u8]>,
+) -> Result<Vec<Option<&'c Set>>, Refusal> {
+    at.iter().zip(keys).map(|(&at, key)| read::<Set>(context, at, key)).collect()
+}
+
+/// What is in all of the sets, in the order of the smallest one.
+fn intersection(mut sets: Vec<Option<&Set>>) -> impl Iterator<Item = &[u8]> {
+    sets.sort_by_key(|set| set.map_or(0, Set::len));
+    let mut sets = sets.into_iter();
+    let smallest = sets.next().flatten();
+    // Where one is missing, the smallest is.
+    let others: Vec<&Set> = sets.flatten().collect();
+    smallest.into_iter().flat_map(Set::iter).filter(move |member| others.iter().all(|set| set.contains(member)))
+}
+
+fn combined(how: Combination, sets: Vec<Option<&Set>>) -> Set {
+    let mut result = Set::new();
+    match how {
+        Combination::Inter => intersection(sets).for_each(|member| _ = result.insert(member)),
+        Combination::Union => {
+            sets.into_iter().flatten().flat_map(Set::iter).for_each(|member| _ = result.insert(member))
         }
-        all.truncate(count);
-        return all;
-    }
-    // Few are chosen (Floyd): of the numbers up to `top`, one more each time.
-    let mut chosen = indexmap::IndexSet::with_capacity(count);
-    for top in len - count..len {
-        let one = random.below(top + 1);
-        if !chosen.insert(one) {
-            chosen.insert(top);
+        Combination::Diff => {
+            let mut sets = sets.into_iter();
+            let first = sets.next().flatten();
+            let others: Vec<&Set> = sets.flatten().collect();
+            let stays = |member: &&[u8]| !others.iter().any(|set| set.contains(member));
+            first.into_iter().flat_map(Set::iter).filter(stays).for_each(|member| _ = result.insert(member));
         }
     }
-    chosen.into_iter().collect()
+    result
+}
+
+fn combine(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+    how: Combination,
+) -> Outcome {
+    let set = combined(how, sets(context, at, argv.iter().skip(1))?);
+    reply.set(set.len());
+    set.iter().for_each(|member| reply.bulk(member));
+    NOTHING
+}
+
+fn combine_and_store(
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    reply: &mut Reply<'_>,
+    how: Combination,
+) -> Outcome {
+    let set = combined(how, sets(context, &at[1..], argv.iter().skip(2))?);
+    let len = set.len();
+    let effects = replace(context.store, at[0], argv.arg(1), Value::Set(set), None)?;
+    reply.count(len);
+    Ok(effects)
+}
+
+pub(super) fn sinter(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    combine(context, at, argv, reply, Combination::Inter)
+}
+
+pub(super) fn sunion(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    combine(context, at, argv, reply, Combination::Union)
+}
+
+pub(super) fn sdiff(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    combine(context, at, argv, reply, Combination::Diff)
+}
+
+pub(super) fn sinterstore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    combine_and_store(context, at, argv, reply, Combination::Inter)
+}
+
+pub(super) fn sunionstore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    combine_and_store(context, at, argv, reply, Combination::Union)
+}
+
+pub(super) fn sdiffstore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    combine_and_store(context, at, argv, reply, Combination::Diff)
+}
+
+pub(super) fn sintercard(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let keys = key_count(argv, 1)?;
+    let limit = cardinality_limit(argv, 2 + keys)?;
+    let sets = sets(context, at, argv.iter().skip(2))?;
+    reply.count(intersection(sets).take(limit).count());
+    NOTHING
+}
+
+/// How many keys argument `at` says there are behind it.
+pub(super) fn key_count(argv: Argv<'_>, at: usize) -> Result<usize, Refusal> {
+    let too_few = Refusal::Text("ERR numkeys should be greater than 0");
+    let count = number::integer(argv.arg(at)).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    match count {
+        0 => Err(too_few),
+        count if count > argv.len() - at - 1 => {
+            Err(Refusal::Text("ERR Number of keys can't be greater than number of args"))
+        }
+        count => Ok(count),
+    }
+}
+
+/// Reads `[LIMIT limit]`, at the end of a command that counts; 0 is no limit.
+pub(super) fn cardinality_limit(argv: Argv<'_>, from: usize) -> Result<usize, Refusal> {
+    let mut limit = 0;
+    for index in (from..argv.len()).step_by(2) {
+        if !argv.arg(index).eq_ignore_ascii_case(b"LIMIT") {
+            return Err(SYNTAX);
+        }
+        let text = argv.get(index + 1).ok_or(SYNTAX)?;
+        let number = number::integer(text).and_then(|limit| usize::try_from(limit).ok());
+        limit = number.ok_or(Refusal::Text("ERR LIMIT can't be negative"))?;
+    }
+    Ok(if limit == 0 { usize::MAX } else { limit })
 }
 
 // ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,8 +249,8 @@ pub(super) fn spop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
         }
         return NOTHING;
     };
-    let set = super::aggregate::in_entry::<Set>(entry)?;
-    let chosen = choose(random, set.len(), count.unwrap_or(1));
+    let set = in_entry::<Set>(entry)?;
+    let chosen = random.choose(set.len(), count.unwrap_or(1));
     let chosen: Vec<Box<[u8]>> = chosen.into_iter().filter_map(|index| set.nth(index)).map(Box::from).collect();
     let is_all = chosen.len() == set.len();
     let effects = match chosen.is_empty() {
@@ -164,6 +269,28 @@ pub(super) fn spop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
         })?;
     }
     Ok(effects)
+}
+
+pub(super) fn smove(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (from, to, member) = (argv.arg(1), argv.arg(2), argv.arg(3));
+    // As Redis has it, nobody looks at the destination of a missing set.
+    let Some(source) = read::<Set>(context, at[0], from)? else {
+        reply.integer(0);
+        return NOTHING;
+    };
+    let destination = read::<Set>(context, at[1], to)?;
+    let is_there = source.contains(member);
+    reply.integer(i64::from(is_there));
+    if !is_there || from == to {
+        return NOTHING;
+    }
+    let mut effects = vec![Command::new(&[b"SREM", from, member])];
+    if !destination.is_some_and(|set| set.contains(member)) {
+        effects.push(Command::new(&[b"SADD", to, member]));
+    }
+    write(context.store, at[0].into(), from, Missing::Leave, |set: &mut Set| set.remove(member))?;
+    write(context.store, at[1].into(), to, Missing::Create, |set: &mut Set| set.insert(member))?;
+    Ok(group(effects))
 }
 
 // ── effects ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,7 +23,7 @@ pub(super) fn in_entry(entry: Entry<'_>) -> Result<&[u8], Refusal> {
 
 /// The string at `key`, if there is one that has not expired.
 #[inline]
-fn read<'c>(context: &'c Context<'_>, at: Located, key: &[u8]) -> Result<Option<&'c [u8]>, Refusal> {
+pub(super) fn read<'c>(context: &'c Context<'_>, at: Located, key: &[u8]) -> Result<Option<&'c [u8]>, Refusal> {
     context.read(at, key).map(in_entry).transpose()
 }
 
@@ -430,7 +430,7 @@ pub(super) fn setrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>
 }
 
 /// Overwrites a part of a string, which grows with zeros where it is too short. Returns its length.
-fn set_range(
+pub(super) fn set_range(
     store: &mut KeyspaceStore,
     place: Place,
     key: &[u8],

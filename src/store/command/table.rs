@@ -9,9 +9,12 @@
 //!             └ arguments with the verb; negative: at least so many
 //! ```
 
-use std::ops::BitOr;
+use std::iter::StepBy;
+use std::ops::{BitOr, Range};
 
-use super::{Context, Misfit, Outcome, hash, key, list, set, string, zset};
+use super::{
+    Context, Misfit, Outcome, bits, combine, hash, key, lcs, list, number, object, set, sort, string, walk, zset,
+};
 use crate::resp::Reply;
 use crate::snapshot::Located;
 use crate::store::{KeyspaceStore, Place};
@@ -44,6 +47,8 @@ impl Flags {
     pub const BLOCKING: Flags = Flags(1 << 8);
     /// It concerns all keys, and names none.
     pub const ALL_KEYS: Flags = Flags(1 << 9);
+    /// It may read keys that it does not name.
+    pub const REACHES: Flags = Flags(1 << 10);
 
     /// The flags that `COMMAND` tells, with their names there.
     const NAMES: [(Flags, &'static str); 9] = [
@@ -91,13 +96,60 @@ pub struct Keys {
     pub last: i8,
     /// How far apart they are.
     pub step: u8,
+    /// Those behind them, whose places other arguments tell.
+    pub movable: Movable,
 }
 
-const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0 };
-const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1 };
-const TWO_KEYS: Keys = Keys { first: 1, last: 2, step: 1 };
-const ALL_ARGS: Keys = Keys { first: 1, last: -1, step: 1 };
-const EVERY_SECOND: Keys = Keys { first: 1, last: -1, step: 2 };
+/// Which arguments are keys is for other arguments to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Movable {
+    /// There are none of this sort.
+    None,
+    /// As many as the argument of this number says, right behind it.
+    Counted(u8),
+    /// The one behind the last option `STORE` of `SORT`.
+    Stored,
+}
+
+const fn fixed(first: u8, last: i8, step: u8) -> Keys {
+    Keys { first, last, step, movable: Movable::None }
+}
+
+const NO_KEYS: Keys = fixed(0, 0, 0);
+const ONE_KEY: Keys = fixed(1, 1, 1);
+const TWO_KEYS: Keys = fixed(1, 2, 1);
+const ALL_ARGS: Keys = fixed(1, -1, 1);
+const EVERY_SECOND: Keys = fixed(1, -1, 2);
+/// Behind a subcommand.
+const SECOND: Keys = fixed(2, 2, 1);
+const FROM_SECOND: Keys = fixed(2, -1, 1);
+const COUNTED: Keys = Keys { movable: Movable::Counted(1), ..NO_KEYS };
+const ONE_AND_COUNTED: Keys = Keys { movable: Movable::Counted(2), ..ONE_KEY };
+const ONE_AND_STORED: Keys = Keys { movable: Movable::Stored, ..ONE_KEY };
+
+/// The arguments that are keys, by number.
+#[derive(Clone, Debug)]
+pub struct KeyArgs {
+    fixed: StepBy<Range<usize>>,
+    movable: Range<usize>,
+}
+
+impl Iterator for KeyArgs {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        self.fixed.next().or_else(|| self.movable.next())
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let len = self.fixed.len() + self.movable.len();
+        (len, Some(len))
+    }
+}
+
+impl ExactSizeIterator for KeyArgs {}
 
 /// Executes a command.
 pub(super) type Execute = fn(&mut Context<'_>, &[Located], Argv<'_>, &mut Reply<'_>) -> Outcome;
@@ -149,17 +201,29 @@ impl Spec {
         self.flags.has(Flags::WRITE)
     }
 
-    /// Which of `args` arguments are keys, by number.
+    /// Which arguments are keys, by number. Where a count of keys is impossible, it counts none: the command says what is wrong.
     #[inline]
-    pub fn keys(&self, args: usize) -> impl ExactSizeIterator<Item = usize> + Clone {
-        let Keys { first, last, step } = self.keys;
+    pub fn keys(&self, argv: Argv<'_>) -> KeyArgs {
+        let Keys { first, last, step, movable } = self.keys;
         let end = match (first, last) {
             (0, _) => 0,
-            (_, 0..) => (last as usize + 1).min(args),
-            (..) => (args + 1).saturating_sub(last.unsigned_abs() as usize),
+            (_, 0..) => (last as usize + 1).min(argv.len()),
+            (..) => (argv.len() + 1).saturating_sub(last.unsigned_abs() as usize),
         };
-        (first as usize..end).step_by(step.max(1) as usize)
+        let movable = match movable {
+            Movable::None => 0..0,
+            Movable::Counted(at) => counted(argv, at.into()).unwrap_or_default(),
+            Movable::Stored => sort::destination(argv).map_or(0..0, |at| at..at + 1),
+        };
+        KeyArgs { fixed: (first as usize..end).step_by(step.max(1) as usize), movable }
     }
+}
+
+/// The arguments that the one at `at` counts.
+fn counted(argv: Argv<'_>, at: usize) -> Option<Range<usize>> {
+    let count = usize::try_from(number::integer(argv.get(at)?)?).ok()?;
+    let end = (at + 1).checked_add(count)?;
+    (end <= argv.len()).then_some(at + 1..end)
 }
 
 /// The command of this name, in whatever case.
@@ -175,9 +239,7 @@ pub fn find(verb: &[u8]) -> Option<&'static Spec> {
     let mut place = bucket(verb);
     loop {
         let spec = TABLE.get(usize::from(INDEX[place]))?;
-        // Names are letters in lower case: only a letter of either case becomes one by setting bit 5.
-        let is_same = |name: &[u8]| name.len() == verb.len() && name.iter().zip(verb).all(|(n, v)| *n == v | 0x20);
-        if is_same(spec.name.as_bytes()) {
+        if spec.name.as_bytes().eq_ignore_ascii_case(verb) {
             return Some(spec);
         }
         place = (place + 1) % INDEX.len();
@@ -278,6 +340,14 @@ static TABLE: &[Spec] = &[
     row("setrange", 4, ONE_KEY, WRITE_MORE, effect(string::setrange, string::apply_setrange)),
     row("getrange", 4, ONE_KEY, READ, store(string::getrange)),
     row("substr", 4, ONE_KEY, READ, store(string::getrange)),
+    row("lcs", -3, TWO_KEYS, READ, store(lcs::lcs)),
+    row("setbit", 4, ONE_KEY, WRITE_MORE, store(bits::setbit)),
+    row("getbit", 3, ONE_KEY, READ_FAST, store(bits::getbit)),
+    row("bitcount", -2, ONE_KEY, READ, store(bits::bitcount)),
+    row("bitpos", -3, ONE_KEY, READ, store(bits::bitpos)),
+    row("bitop", -4, FROM_SECOND, WRITE_MORE, store(bits::bitop)),
+    row("bitfield", -2, ONE_KEY, WRITE_MORE, store(bits::bitfield)),
+    row("bitfield_ro", -2, ONE_KEY, READ_FAST, store(bits::bitfield_ro)),
     // Keys.
     row("del", -2, ALL_ARGS, WRITE, effect(key::del, key::apply_del)),
     row("unlink", -2, ALL_ARGS, WRITE_FAST, effect(key::del, key::apply_del)),
@@ -295,9 +365,14 @@ static TABLE: &[Spec] = &[
     row("pexpiretime", 2, ONE_KEY, READ_FAST, store(key::pexpiretime)),
     row("rename", 3, TWO_KEYS, WRITE, store(key::rename)),
     row("renamenx", 3, TWO_KEYS, WRITE_FAST, store(key::renamenx)),
+    row("copy", -3, TWO_KEYS, WRITE_MORE, store(key::copy)),
+    row("move", 3, ONE_KEY, WRITE_FAST, store(key::move_away)),
+    row("object", -2, SECOND, READ, store(object::object)),
+    row("sort", -2, ONE_AND_STORED, WRITE_MORE.and(Flags::REACHES), store(sort::sort)),
+    row("sort_ro", -2, ONE_KEY, READ.and(Flags::REACHES), store(sort::sort_ro)),
     row("randomkey", 1, NO_KEYS, READ_ALL, store(key::randomkey)),
     row("dbsize", 1, NO_KEYS, READ_ALL.and(Flags::FAST), store(key::dbsize)),
-    row("scan", -2, NO_KEYS, READ_ALL, store(key::scan)),
+    row("scan", -2, NO_KEYS, READ_ALL, store(walk::scan)),
     row("keys", 2, NO_KEYS, READ_ALL, store(key::keys)),
     row("flushall", -1, NO_KEYS, WRITE_ALL, store(key::flush)),
     row("flushdb", -1, NO_KEYS, WRITE_ALL, store(key::flush)),
@@ -316,6 +391,8 @@ static TABLE: &[Spec] = &[
     row("hstrlen", 3, ONE_KEY, READ_FAST, store(hash::hstrlen)),
     row("hincrby", 4, ONE_KEY, WRITE_MORE_FAST, effect(hash::hincrby, hash::apply_hincrby)),
     row("hincrbyfloat", 4, ONE_KEY, WRITE_MORE_FAST, store(hash::hincrbyfloat)),
+    row("hrandfield", -2, ONE_KEY, READ, store(hash::hrandfield)),
+    row("hscan", -3, ONE_KEY, READ, store(walk::hscan)),
     // Lists.
     row("lpush", -3, ONE_KEY, WRITE_MORE_FAST, effect(list::lpush, list::apply_lpush)),
     row("rpush", -3, ONE_KEY, WRITE_MORE_FAST, effect(list::rpush, list::apply_rpush)),
@@ -330,6 +407,10 @@ static TABLE: &[Spec] = &[
     row("lrem", 4, ONE_KEY, WRITE, effect(list::lrem, list::apply_lrem)),
     row("ltrim", 4, ONE_KEY, WRITE, effect(list::ltrim, list::apply_ltrim)),
     row("linsert", 5, ONE_KEY, WRITE_MORE, effect(list::linsert, list::apply_linsert)),
+    row("lpos", -3, ONE_KEY, READ, store(list::lpos)),
+    row("lmove", 5, TWO_KEYS, WRITE_MORE, store(list::lmove)),
+    row("rpoplpush", 3, TWO_KEYS, WRITE_MORE, store(list::rpoplpush)),
+    row("lmpop", -4, COUNTED, WRITE, store(list::lmpop)),
     // Sets.
     row("sadd", -3, ONE_KEY, WRITE_MORE_FAST, effect(set::sadd, set::apply_sadd)),
     row("srem", -3, ONE_KEY, WRITE_FAST, effect(set::srem, set::apply_srem)),
@@ -339,6 +420,15 @@ static TABLE: &[Spec] = &[
     row("scard", 2, ONE_KEY, READ_FAST, store(set::scard)),
     row("spop", -2, ONE_KEY, WRITE_FAST, store(set::spop)),
     row("srandmember", -2, ONE_KEY, READ, store(set::srandmember)),
+    row("smove", 4, TWO_KEYS, WRITE_FAST, store(set::smove)),
+    row("sinter", -2, ALL_ARGS, READ, store(set::sinter)),
+    row("sunion", -2, ALL_ARGS, READ, store(set::sunion)),
+    row("sdiff", -2, ALL_ARGS, READ, store(set::sdiff)),
+    row("sinterstore", -3, ALL_ARGS, WRITE_MORE, store(set::sinterstore)),
+    row("sunionstore", -3, ALL_ARGS, WRITE_MORE, store(set::sunionstore)),
+    row("sdiffstore", -3, ALL_ARGS, WRITE_MORE, store(set::sdiffstore)),
+    row("sintercard", -3, COUNTED, READ, store(set::sintercard)),
+    row("sscan", -3, ONE_KEY, READ, store(walk::sscan)),
     // Sorted sets.
     row("zadd", -4, ONE_KEY, WRITE_MORE_FAST, effect(zset::zadd, zset::apply_zadd)),
     row("zincrby", 4, ONE_KEY, WRITE_MORE_FAST, store(zset::zincrby)),
@@ -361,6 +451,17 @@ static TABLE: &[Spec] = &[
     row("zremrangebyrank", 4, ONE_KEY, WRITE, effect(zset::zremrangebyrank, zset::apply_zremrangebyrank)),
     row("zremrangebyscore", 4, ONE_KEY, WRITE, effect(zset::zremrangebyscore, zset::apply_zremrangebyscore)),
     row("zremrangebylex", 4, ONE_KEY, WRITE, store(zset::zremrangebylex)),
+    row("zrangestore", -5, TWO_KEYS, WRITE_MORE, store(zset::zrangestore)),
+    row("zmpop", -4, COUNTED, WRITE, store(zset::zmpop)),
+    row("zrandmember", -2, ONE_KEY, READ, store(zset::zrandmember)),
+    row("zscan", -3, ONE_KEY, READ, store(walk::zscan)),
+    row("zunion", -3, COUNTED, READ, store(combine::zunion)),
+    row("zinter", -3, COUNTED, READ, store(combine::zinter)),
+    row("zdiff", -3, COUNTED, READ, store(combine::zdiff)),
+    row("zintercard", -3, COUNTED, READ, store(combine::zintercard)),
+    row("zunionstore", -4, ONE_AND_COUNTED, WRITE_MORE, store(combine::zunionstore)),
+    row("zinterstore", -4, ONE_AND_COUNTED, WRITE_MORE, store(combine::zinterstore)),
+    row("zdiffstore", -4, ONE_AND_COUNTED, WRITE_MORE, store(combine::zdiffstore)),
     // The connection, the node.
     row("ping", -1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("echo", 2, NO_KEYS, ALWAYS_FAST, SERVER),
@@ -392,6 +493,7 @@ static TABLE: &[Spec] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::inline;
 
     #[test]
     fn every_command_is_found_in_every_case_and_nothing_else_is() {
@@ -399,7 +501,7 @@ mod tests {
             assert_eq!(find(spec.name.as_bytes()).unwrap().name, spec.name);
             assert_eq!(find(spec.name.to_ascii_uppercase().as_bytes()).unwrap().name, spec.name);
             assert_eq!(all().iter().filter(|other| other.name == spec.name).count(), 1, "{} stands once", spec.name);
-            assert!(spec.name.bytes().all(|byte| byte.is_ascii_lowercase()), "{}", spec.name);
+            assert!(spec.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", spec.name);
             assert!(!(spec.flags.has(Flags::WRITE) && spec.flags.has(Flags::READONLY)), "{}", spec.name);
         }
         for stranger in [b"".as_slice(), b"s", b"sett", b"\x13ET", b"xadd", &[b'a'; 1_000]] {
@@ -415,13 +517,39 @@ mod tests {
 
     #[test]
     fn keys_are_where_redis_says() {
-        let keys = |name: &str, args| find(name.as_bytes()).unwrap().keys(args).collect::<Vec<_>>();
-        assert_eq!(keys("get", 2), [1]);
-        assert_eq!(keys("set", 5), [1]);
-        assert_eq!(keys("mset", 5), [1, 3]);
-        assert_eq!(keys("del", 4), [1, 2, 3]);
-        assert_eq!(keys("rename", 3), [1, 2]);
-        assert_eq!(keys("ping", 2), [0usize; 0]);
-        assert_eq!(keys("del", 1), [0usize; 0], "too few arguments name no key");
+        let keys = |line: &str| {
+            let (mut bytes, mut ranges) = (line.as_bytes().to_vec(), Vec::new());
+            inline::split(&mut bytes, &mut ranges).unwrap();
+            let argv = Argv::new(&bytes, &ranges);
+            let keys = find(argv.arg(0)).unwrap().keys(argv);
+            assert_eq!(keys.len(), keys.clone().count());
+            keys.map(|at| String::from_utf8_lossy(argv.arg(at)).into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        for (line, expected) in [
+            ("get a", "a"),
+            ("set a b ex 10", "a"),
+            ("mset a 1 b 2", "a b"),
+            ("del a b c", "a b c"),
+            ("rename a b", "a b"),
+            ("ping a", ""),
+            ("object encoding a", "a"),
+            ("bitop and a b c", "a b c"),
+            ("zinter 2 a b weights 1 2", "a b"),
+            ("zunionstore a 2 b c", "a b c"),
+            ("lmpop 1 a left", "a"),
+            ("zinter 3 a b", ""),
+            ("zinter x a b", ""),
+            ("zinter -1 a b", ""),
+            ("zinterstore a 9223372036854775807 b", "a"),
+            ("sort a by b store c", "a c"),
+            ("sort a by store get #", "a"),
+            ("sort a get store store c", "a c"),
+            ("sort a store c get store desc", "a c"),
+            ("sort a store b store c limit 0 store", "a c"),
+            ("sort a store", "a"),
+            ("del", ""),
+        ] {
+            assert_eq!(keys(line), expected, "{line}");
+        }
     }
 }

@@ -1,16 +1,18 @@
 //! Commands on sorted sets. Every range — by rank, by score, by member, from either side — becomes a range of ranks first.
 
-use super::aggregate::{Missing, read, write};
+use super::aggregate::{Missing, in_entry, read, write};
+use super::list::several;
 use super::number;
-use super::recreate::removal;
-use super::refusal::{NOT_A_FLOAT, Refusal, SYNTAX};
+use super::random::DOUBLED_COUNTS;
+use super::recreate::{removal, replace};
+use super::refusal::{NOT_A_FLOAT, OUT_OF_RANGE, Refusal, SYNTAX};
 use super::string::{clamp, count_of, integer};
 use super::{Context, Misfit, NOTHING, Outcome};
 use crate::resp::{Protocol, Reply, double};
 use crate::snapshot::Located;
 use crate::store::value::Zset;
 use crate::store::value::zset::Inserted;
-use crate::store::{KeyspaceStore, Place};
+use crate::store::{KeyspaceStore, Place, Value};
 use crate::wire::{Argv, Command, Effects};
 
 fn float(text: &[u8]) -> Result<f64, Refusal> {
@@ -52,8 +54,8 @@ impl<'a> Span<'a> {
 
     fn score(lower: &[u8], upper: &[u8]) -> Result<Span<'a>, Refusal> {
         let bound = |text: &[u8]| match text {
-            [b'(', rest @ ..] => number::float(rest).map(Bound::Beyond),
-            text => number::float(text).map(Bound::At),
+            [b'(', rest @ ..] => number::lenient_float(rest).map(Bound::Beyond),
+            text => number::lenient_float(text).map(Bound::At),
         };
         let not_a_float = Refusal::Text("ERR min or max is not a float");
         match (bound(lower), bound(upper)) {
@@ -129,11 +131,54 @@ impl<'a> Query<'a> {
         Query { span, down, with_scores: false, limit: None }
     }
 
-    fn answer(self, context: &Context<'_>, at: Located, key: &[u8], reply: &mut Reply<'_>) -> Outcome {
-        let Some(zset) = read::<Zset>(context, at, key)? else {
-            reply.array(0);
-            return NOTHING;
+    /// Reads `min max [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]`.
+    fn parse(argv: Argv<'a>, takes_scores: bool) -> Result<Query<'a>, Refusal> {
+        #[derive(PartialEq)]
+        enum By {
+            Rank,
+            Score,
+            Lex,
+        }
+        let (mut by, mut down, mut with_scores, mut limit) = (By::Rank, false, false, None);
+        let mut index = 2;
+        while let Some(option) = argv.get(index) {
+            let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+            if is(b"BYSCORE") {
+                by = By::Score;
+            } else if is(b"BYLEX") {
+                by = By::Lex;
+            } else if is(b"REV") {
+                down = true;
+            } else if takes_scores && is(b"WITHSCORES") {
+                with_scores = true;
+            } else if is(b"LIMIT") && argv.len() > index + 2 {
+                limit = Some((integer(argv.arg(index + 1))?, integer(argv.arg(index + 2))?));
+                index += 2;
+            } else {
+                return Err(SYNTAX);
+            }
+            index += 1;
+        }
+        if limit.is_some_and(|limit| limit != (0, -1)) && by == By::Rank {
+            return Err(Refusal::Text(
+                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+            ));
+        }
+        if with_scores && by == By::Lex {
+            return Err(Refusal::Text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
+        }
+        // Downwards, the upper bound comes first.
+        let (lower, upper) = if down { (argv.arg(1), argv.arg(0)) } else { (argv.arg(0), argv.arg(1)) };
+        let span = match by {
+            By::Rank => Span::rank(argv.arg(0), argv.arg(1))?,
+            By::Score => Span::score(lower, upper)?,
+            By::Lex => Span::lex(lower, upper)?,
         };
+        Ok(Query { span, down, with_scores, limit })
+    }
+
+    /// The ranks that are meant, half-open.
+    fn ranks(self, zset: &Zset) -> (usize, usize) {
         let (mut first, mut end) = self.span.ranks(zset, self.down);
         if let Some((skip, count)) = self.limit {
             let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(end - first);
@@ -143,27 +188,23 @@ impl<'a> Query<'a> {
                 true => (end - skip - count, end - skip),
             };
         }
-        let is_flat = reply.protocol() == Protocol::Resp2;
-        reply.array((end - first) * if self.with_scores && is_flat { 2 } else { 1 });
-        let mut show = |(member, score): (&[u8], f64)| {
-            if self.with_scores {
-                if !is_flat {
-                    reply.array(2);
-                }
-                reply.bulk(member);
-                reply.double(score);
-            } else {
-                reply.bulk(member);
-            }
+        (first, end)
+    }
+
+    fn answer(self, context: &Context<'_>, at: Located, key: &[u8], reply: &mut Reply<'_>) -> Outcome {
+        let Some(zset) = read::<Zset>(context, at, key)? else {
+            reply.array(0);
+            return NOTHING;
         };
+        let (first, end) = self.ranks(zset);
         match self.down {
-            false => zset.range(first, end).for_each(&mut show),
-            true => zset.range_down(first, end).for_each(&mut show),
+            false => show(end - first, zset.range(first, end), self.with_scores, reply),
+            true => show(end - first, zset.range_down(first, end), self.with_scores, reply),
         }
         NOTHING
     }
 
-    /// Reads `[WITHSCORES] [LIMIT offset count]` from argument 4 on.
+    /// Reads `[WITHSCORES] [LIMIT offset count]` from argument 4 on, for the older commands.
     fn options(mut self, argv: Argv<'_>, takes_scores: bool, takes_limit: bool) -> Result<Query<'a>, Refusal> {
         let mut index = 4;
         while let Some(option) = argv.get(index) {
@@ -181,49 +222,41 @@ impl<'a> Query<'a> {
     }
 }
 
-pub(super) fn zrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    #[derive(PartialEq)]
-    enum By {
-        Rank,
-        Score,
-        Lex,
-    }
-    let (mut by, mut down, mut with_scores, mut limit) = (By::Rank, false, false, None);
-    let mut index = 4;
-    while let Some(option) = argv.get(index) {
-        let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
-        if is(b"BYSCORE") {
-            by = By::Score;
-        } else if is(b"BYLEX") {
-            by = By::Lex;
-        } else if is(b"REV") {
-            down = true;
-        } else if is(b"WITHSCORES") {
-            with_scores = true;
-        } else if is(b"LIMIT") && argv.len() > index + 2 {
-            limit = Some((integer(argv.arg(index + 1))?, integer(argv.arg(index + 2))?));
-            index += 2;
-        } else {
-            return Err(SYNTAX);
+/// Answers with `count` members, with their scores or without.
+pub(super) fn show<'m>(
+    count: usize,
+    members: impl Iterator<Item = (&'m [u8], f64)>,
+    with_scores: bool,
+    reply: &mut Reply<'_>,
+) {
+    let is_flat = reply.protocol() == Protocol::Resp2;
+    reply.array(count * if with_scores && is_flat { 2 } else { 1 });
+    for (member, score) in members {
+        if with_scores && !is_flat {
+            reply.array(2);
         }
-        index += 1;
+        reply.bulk(member);
+        if with_scores {
+            reply.double(score);
+        }
     }
-    if limit.is_some() && by == By::Rank {
-        return Err(Refusal::Text(
-            "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
-        ));
+}
+
+pub(super) fn zrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    Query::parse(argv.skip(2), true)?.answer(context, at[0], argv.arg(1), reply)
+}
+
+pub(super) fn zrangestore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let query = Query::parse(argv.skip(3), false)?;
+    let mut result = Zset::new();
+    if let Some(zset) = read::<Zset>(context, at[1], argv.arg(2))? {
+        let (first, end) = query.ranks(zset);
+        zset.range(first, end).for_each(|(member, score)| _ = result.insert(member, score));
     }
-    if with_scores && by == By::Lex {
-        return Err(Refusal::Text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
-    }
-    // Downwards, the upper bound comes first.
-    let (lower, upper) = if down { (argv.arg(3), argv.arg(2)) } else { (argv.arg(2), argv.arg(3)) };
-    let span = match by {
-        By::Rank => Span::rank(argv.arg(2), argv.arg(3))?,
-        By::Score => Span::score(lower, upper)?,
-        By::Lex => Span::lex(lower, upper)?,
-    };
-    Query { span, down, with_scores, limit }.answer(context, at[0], argv.arg(1), reply)
+    let len = result.len();
+    let effects = replace(context.store, at[0], argv.arg(1), Value::Zset(result), None)?;
+    reply.count(len);
+    Ok(effects)
 }
 
 pub(super) fn zrevrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -283,6 +316,40 @@ pub(super) fn zmscore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>,
     reply.array(argv.len() - 2);
     for member in argv.skip(2).iter() {
         double_or_null(zset.and_then(|zset| zset.score(member)), reply);
+    }
+    NOTHING
+}
+
+pub(super) fn zrandmember(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let count = argv.get(2).map(integer).transpose()?;
+    if count == Some(i64::MIN) {
+        return Err(OUT_OF_RANGE);
+    }
+    let with_scores = match argv.get(3) {
+        None => false,
+        Some(option) if argv.len() == 4 && option.eq_ignore_ascii_case(b"WITHSCORES") => true,
+        Some(_) => return Err(SYNTAX),
+    };
+    if with_scores && count.is_some_and(|count| !DOUBLED_COUNTS.contains(&count)) {
+        return Err(Refusal::Text("ERR value is out of range"));
+    }
+    let Context { store, random, now, .. } = context;
+    let entry = store.get(at[0], argv.arg(1)).filter(|entry| !super::has_expired(entry, *now));
+    let zset = entry.map(in_entry::<Zset>).transpose()?.filter(|zset| !zset.is_empty());
+    let of_rank =
+        |zset: &'_ Zset, rank: usize| zset.range(rank, rank + 1).next().map(|(m, s)| (Box::<[u8]>::from(m), s));
+    match (zset, count) {
+        (None, None) => reply.null(),
+        (None, Some(_)) => reply.array(0),
+        (Some(zset), None) => {
+            let drawn = of_rank(zset, random.below(zset.len()));
+            reply.bulk_or_null(drawn.as_ref().map(|(member, _)| &**member));
+        }
+        (Some(zset), Some(count)) => {
+            let drawn: Vec<_> =
+                random.draw(zset.len(), count).into_iter().filter_map(|rank| of_rank(zset, rank)).collect();
+            show(drawn.len(), drawn.iter().map(|(member, score)| (&**member, *score)), with_scores, reply);
+        }
     }
     NOTHING
 }
@@ -518,16 +585,11 @@ fn pop(context: &mut Context<'_>, at: Located, argv: Argv<'_>, down: bool, reply
         reply.array(0);
         return NOTHING;
     };
-    let len = zset.len();
-    let popped = count.unwrap_or(1).min(len);
-    let own = |(member, score): (&[u8], f64)| (Box::<[u8]>::from(member), score);
-    let members: Vec<(Box<[u8]>, f64)> = match down {
-        false => zset.range(0, popped).map(own).collect(),
-        true => zset.range_down(len - popped, len).map(own).collect(),
-    };
-    let effects = take(context, at, key, members.iter().map(|(member, _)| &**member), popped == len)?;
+    let members = first_members(zset, count.unwrap_or(1), down);
+    let is_all = members.len() == zset.len();
+    let effects = take(context, at, key, members.iter().map(|(member, _)| &**member), is_all)?;
     let is_nested = count.is_some() && reply.protocol() == Protocol::Resp3;
-    reply.array(if is_nested { popped } else { popped * 2 });
+    reply.array(if is_nested { members.len() } else { members.len() * 2 });
     for (member, score) in &members {
         if is_nested {
             reply.array(2);
@@ -536,6 +598,41 @@ fn pop(context: &mut Context<'_>, at: Located, argv: Argv<'_>, down: bool, reply
         reply.double(*score);
     }
     Ok(effects)
+}
+
+/// Up to `count` members with their scores from the lower end, or from the upper one with `down`.
+fn first_members(zset: &Zset, count: usize, down: bool) -> Vec<(Box<[u8]>, f64)> {
+    let (len, count) = (zset.len(), count.min(zset.len()));
+    let own = |(member, score): (&[u8], f64)| (Box::<[u8]>::from(member), score);
+    match down {
+        false => zset.range(0, count).map(own).collect(),
+        true => zset.range_down(len - count, len).map(own).collect(),
+    }
+}
+
+pub(super) fn zmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (down, count) = several(argv, at.len(), |word| match () {
+        () if word.eq_ignore_ascii_case(b"MIN") => Some(false),
+        () if word.eq_ignore_ascii_case(b"MAX") => Some(true),
+        () => None,
+    })?;
+    for (&at, key) in at.iter().zip(argv.iter().skip(2)) {
+        let Some(zset) = read::<Zset>(context, at, key)? else { continue };
+        let members = first_members(zset, count, down);
+        let is_all = members.len() == zset.len();
+        let effects = take(context, at, key, members.iter().map(|(member, _)| &**member), is_all)?;
+        reply.array(2);
+        reply.bulk(key);
+        reply.array(members.len());
+        for (member, score) in &members {
+            reply.array(2);
+            reply.bulk(member);
+            reply.double(*score);
+        }
+        return Ok(effects);
+    }
+    reply.null_array();
+    NOTHING
 }
 
 /// Takes chosen members away, all or some, by the effects that say so.
