@@ -4,15 +4,18 @@
 //! +ACK 120␍␊                                                             to 1.18 and 1.19
 //! +ACK 9 120␍␊                                                           to 7.0
 //! +ACK 9 120 shard=2 n=4 born=data lineage=7:90:4,5:12:4 oldest=100 head=130 judgement=stream crc=0 port=6004␍␊   to ours
+//! …                                                                                   crc=1 port=6004 sum=1c291ca3␍␊   with check lines
 //! -ERR needs_sync a sync is needed, …␍␊                                  to ours, then it closes
 //! ```
 //!
-//! Names that are not known are skipped.
+//! Names that are not known are skipped. An answer that promises check lines is checked itself: its last field is the CRC32C of
+//! what stands before it.
 
 use super::request::number;
 use super::{Fork, Judgement, Lineage, RefuseReason, SyncReason};
 use crate::id::{Generation, Offset, ShardCount, ShardId};
 use crate::limits::HANDSHAKE_BYTES_MAX;
+use crate::wire::check::crc32c;
 
 /// What a primary answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,6 +91,9 @@ pub enum AnswerError {
     /// Neither `+ACK …` nor `-…`.
     #[error("the answer is neither +ACK nor an error line")]
     Malformed,
+    /// It promises check lines and does not fit its own check.
+    #[error("the answer is damaged")]
+    Damaged,
     /// Something our form needs is missing or wrong.
     #[error("{0} is missing in the answer, or wrong")]
     Field(&'static str),
@@ -155,10 +161,15 @@ impl Welcome {
         };
         let crc = u8::from(self.crc);
         let port = self.client_port.unwrap_or(0);
-        format!(
+        let mut line = format!(
             "+ACK {generation} {next} shard={shard} n={shards} born={born} lineage={lineage} oldest={oldest} head={head} \
              judgement={judgement} crc={crc} port={port}"
-        )
+        );
+        if self.crc {
+            let sum = crc32c(line.as_bytes());
+            line.push_str(&format!("{SUM}{sum:08x}"));
+        }
+        line
     }
 }
 
@@ -193,6 +204,7 @@ fn parse(line: &[u8]) -> Result<Answer, AnswerError> {
     if first != b"+ACK" {
         return Err(AnswerError::Malformed);
     }
+    let proved = fits_its_sum(line)?;
     let mut numbers = [None, None];
     for slot in &mut numbers {
         *slot = words.next().map(|word| number::<u64>(word).ok_or(AnswerError::Field("a number"))).transpose()?;
@@ -210,8 +222,22 @@ fn parse(line: &[u8]) -> Result<Answer, AnswerError> {
         return Ok(Answer::Generation { generation, next });
     }
     let generation = generation.ok_or(AnswerError::Field("generation"))?;
-    parse_fields(generation, next, words).map(|welcome| Answer::Welcome(Box::new(welcome)))
+    let welcome = parse_fields(generation, next, words)?;
+    if welcome.crc != proved {
+        return Err(AnswerError::Damaged);
+    }
+    Ok(Answer::Welcome(Box::new(welcome)))
 }
+
+/// Whether a line ends with its check; an error if it ends with another one.
+fn fits_its_sum(line: &[u8]) -> Result<bool, AnswerError> {
+    let Some((text, sum)) = line.split_last_chunk::<{ SUM.len() + 8 }>() else { return Ok(false) };
+    let Some(sum) = sum.strip_prefix(SUM.as_bytes()) else { return Ok(false) };
+    if sum == format!("{:08x}", crc32c(text)).as_bytes() { Ok(true) } else { Err(AnswerError::Damaged) }
+}
+
+/// Before the check of an answer.
+const SUM: &str = " sum=";
 
 fn parse_fields<'a>(
     generation: Generation,
@@ -340,8 +366,7 @@ mod tests {
             client_port: None,
             ..welcome()
         };
-        let line =
-            "+ACK 9 120 shard=2 n=4 born=empty lineage=- oldest=100 head=130 judgement=sync:too_old crc=1 port=0\r\n";
+        let line = "+ACK 9 120 shard=2 n=4 born=empty lineage=- oldest=100 head=130 judgement=sync:too_old crc=1 port=0 sum=ceeaab16\r\n";
         assert_eq!(shown(&Answer::Welcome(Box::new(sync))), line);
         let refused = Answer::Refused(Refusal::new(RefuseReason::NotPrimary));
         assert_eq!(shown(&refused), "-ERR not_primary this node is not a primary\r\n");
@@ -368,6 +393,16 @@ mod tests {
             ..welcome()
         };
         assert_eq!((*read, used), (expected, line.len()));
+    }
+
+    #[test]
+    fn no_flipped_bit_leaves_an_answer_with_checks() {
+        let good = encoded(&Answer::Welcome(Box::new(Welcome { crc: true, ..welcome() })));
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(!matches!(decode_answer(&bad), Ok(Some(_))), "{}", bad.escape_ascii());
+        }
     }
 
     #[test]

@@ -280,7 +280,7 @@ impl Session {
     /// with [`Applier::link_cut`](super::Applier::link_cut).
     pub fn hang_up(&mut self) {
         self.state = State::Down;
-        self.decoder = Decoder::new();
+        self.decoder.clear();
         self.outbox.clear();
         self.loading = None;
         self.ack.wanted = None;

@@ -19,7 +19,7 @@ use super::local::Local;
 use super::signal::Signal;
 use super::stream::{ConnectError, Moved, Stream};
 use super::turn::Turn;
-use crate::handshake::{Verdict, Welcome};
+use crate::handshake::{AnswerError, Verdict, Welcome};
 use crate::id::{Moment, ShardCount, ShardId};
 use crate::limits;
 use crate::replica::{Dial, Dialled, Event, Session, SessionError};
@@ -56,6 +56,13 @@ pub enum PullEnd {
     Stopped,
 }
 
+impl PullEnd {
+    /// Whether what came is not what was sent.
+    fn is_damage(&self) -> bool {
+        matches!(self, PullEnd::Session(SessionError::Damaged { .. } | SessionError::Answer(AnswerError::Damaged)))
+    }
+}
+
 /// How a stream stands, for `INFO`.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
@@ -77,6 +84,8 @@ pub struct Standing {
     pub down_since: Option<Moment>,
     /// Why it is down.
     pub error: Option<String>,
+    /// How often the link ended because what came was damaged.
+    pub runs_damaged: u64,
     /// The upstream's client port, as it says.
     pub client_port: Option<u16>,
 }
@@ -193,6 +202,7 @@ impl Puller {
                 if standing.error.as_deref() != Some(&end.to_string()) || standing.linked {
                     tracing::warn!(stream = %self.stream, host = %self.host, port = self.port, cause = %end, "the upstream link is down");
                 }
+                standing.runs_damaged += u64::from(end.is_damage());
                 standing.linked = false;
                 standing.down_since.get_or_insert(now());
                 standing.error = Some(end.to_string());

@@ -59,6 +59,8 @@ pub struct Config {
     pub link_timeout_ms: u64,
     /// How often a quiet link says that it lives, in milliseconds; below `link_timeout_ms`.
     pub heartbeat_ms: u64,
+    /// Check lines are offered to replicas, and asked of the upstream.
+    pub replication_checksum: bool,
     /// A replica refuses clients' writes.
     pub replica_read_only: bool,
     /// Keys of a slot that is being synced are answered from the old copy.
@@ -178,6 +180,7 @@ impl Default for Config {
             reconnect_window_ms: 60_000,
             link_timeout_ms: 60_000,
             heartbeat_ms: 1_000,
+            replication_checksum: true,
             replica_read_only: true,
             serve_stale: false,
             min_replicas_to_write: 0,
@@ -544,6 +547,15 @@ pub(super) const KEYS: &[Key] = &[
         default: "true",
         help: "A replica refuses clients' writes",
         set: |draft, text| boolean(text).map(|yes| draft.config.replica_read_only = yes),
+    },
+    Key {
+        section: "replication",
+        name: "replication_checksum",
+        alias: None,
+        value: "BOOL",
+        default: "true",
+        help: "Prove what travels by its CRC32C before it is applied, where both ends do",
+        set: |draft, text| boolean(text).map(|yes| draft.config.replication_checksum = yes),
     },
     Key {
         section: "replication",

@@ -163,6 +163,8 @@ pub struct Pulled {
     pub lag_bytes: u64,
     /// Milliseconds since the upstream was last heard.
     pub heard_ms: u64,
+    /// How often the link ended because what came was damaged.
+    pub runs_damaged: u64,
 }
 
 impl Snapshot {
@@ -434,6 +436,7 @@ impl Following {
         line(out, format_args!("slave_repl_offset:{}", self.offset()));
         line(out, format_args!("slave_priority:{}", if self.is_synced() { self.priority } else { 0 }));
         line(out, format_args!("slave_read_only:{}", u8::from(self.read_only)));
+        line(out, format_args!("runs_damaged:{}", self.streams.iter().map(|stream| stream.runs_damaged).sum::<u64>()));
         line(out, format_args!("connected_slaves:0"));
         line(out, format_args!("master_repl_offset:{}", self.offset()));
         for (i, stream) in self.streams.iter().enumerate() {
@@ -565,6 +568,7 @@ mod tests {
             applied_next: Offset::new(applied),
             lag_bytes: 345,
             heard_ms: 1_020,
+            runs_damaged: 1,
         };
         Following {
             host: "db.example".into(),
@@ -634,6 +638,7 @@ master_sync_in_progress:0
 slave_repl_offset:297
 slave_priority:100
 slave_read_only:1
+runs_damaged:2
 connected_slaves:0
 master_repl_offset:297
 stream0:shard=0,state=online,generation=7,next=100,applied=97,lag_frames=3,lag_bytes=345,lag_ms=1020

@@ -122,7 +122,7 @@ impl Shared {
 
     /// A primary's part, of a history that begins now.
     pub fn primary(&self, shard: ShardId, generation: Generation, born_empty: bool) -> shard::Role {
-        shard::Role::Primary(Box::new(Source::new(SourceConfig {
+        let source = Source::new(SourceConfig {
             shard,
             shards: self.config.shards,
             generation,
@@ -132,7 +132,9 @@ impl Shared {
             backlog_bytes: self.config.replication_buffer_size as usize,
             reconnect_window_ms: self.config.reconnect_window_ms,
             client_port: Some(self.config.port),
-        })))
+        });
+        let source = if self.config.replication_checksum { source } else { source.without_checks() };
+        shard::Role::Primary(Box::new(source))
     }
 
     /// A replica's part, of an upstream with this many shards; `kept` may be read as it is until it is replaced.

@@ -208,6 +208,7 @@ fn pulled(local: &Local, node: &Node) -> Vec<(ShardId, Pulled, Option<String>, O
             applied_next: Offset::new(standing.applied),
             lag_bytes: standing.lag_bytes,
             heard_ms: now().ms_since(standing.heard),
+            runs_damaged: standing.runs_damaged,
         };
         (*stream, pulled, standing.error.clone(), standing.down_since.map(|since| now().ms_since(since)))
     });

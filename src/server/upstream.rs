@@ -395,6 +395,7 @@ fn start_puller(
         accept_empty_primary: config.accept_empty_primary,
         link_timeout_ms: config.link_timeout_ms,
     });
+    session.set_checks(config.replication_checksum);
     // The upstream may remember a dial of before; each set-up has four billion numbers of its own.
     session.count_dials_from(node.shared.set_ups.fetch_add(1, Ordering::Relaxed) << 32);
     let shared = std::sync::Arc::clone(&node.shared);

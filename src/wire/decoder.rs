@@ -187,6 +187,17 @@ impl Decoder {
         }
     }
 
+    /// Forgets everything, for another stream. What its buffer took from the system beyond the usual is given back.
+    pub fn clear(&mut self) {
+        if self.buf.len() > limits::RECV_BYTES {
+            self.buf = Vec::new();
+        }
+        self.frames.clear();
+        self.args.clear();
+        (self.start, self.end, self.taken) = (0, 0, 0);
+        (self.scan, self.held) = (Scan::Boundary, None);
+    }
+
     /// From here on the stream has check lines, and nothing is handed out before the one behind it has proved it. `at` is
     /// where the stream begins.
     ///

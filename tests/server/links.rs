@@ -38,6 +38,44 @@ fn a_cut_link_resumes_without_a_sync() {
 }
 
 #[test]
+fn a_flipped_bit_costs_the_link_and_no_sync() {
+    let primary = Kevy::primary(2);
+    let relay = Relay::start(primary.port_base, 2);
+    let replica = Kevy::replica(3, relay.port_base);
+    let mut client = primary.connect();
+    redis::cmd("SET").arg("first").arg(1).exec(&mut client).expect("SET");
+    await_caught_up(&primary, &replica);
+    let syncs = primary.number("sync_full");
+    assert_eq!(replica.number("runs_damaged"), 0);
+
+    let mut written = 0;
+    for round in 1..=20 {
+        relay.flip();
+        wait_until("the damage is found", || {
+            for _ in 0..100 {
+                let key = format!("key:{}", written % 1_000);
+                redis::cmd("APPEND").arg(key).arg(written).exec(&mut client).expect("APPEND");
+                written += 1;
+            }
+            replica.number("runs_damaged") == round
+        });
+    }
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(primary.number("sync_full"), syncs, "every link went on where the last check was good");
+    assert!(replica.log().contains("the stream is damaged behind "), "{}", replica.log());
+}
+
+#[test]
+fn a_node_without_checksums_and_one_with_follow_each_other() {
+    for (of_primary, of_replica) in [("true", "false"), ("false", "true")] {
+        let primary = Kevy::start(1, &["--replication-checksum", of_primary]);
+        let replica = Kevy::replica_with(1, primary.port_base, &["--replication-checksum", of_replica]);
+        redis::cmd("MSET").arg("a").arg(1).arg("b").arg(2).exec(&mut primary.connect()).expect("MSET");
+        assert_becomes_equal(&primary, &replica);
+    }
+}
+
+#[test]
 fn a_link_cut_for_longer_than_the_window_syncs() {
     if !Benchmark::is_there() {
         return;

@@ -1,4 +1,4 @@
-//! A TCP relay between a replica and its primary that can cut every link, heal, stall, and count bytes.
+//! A TCP relay between a replica and its primary that can cut every link, heal, stall, flip a bit, and count bytes.
 //!
 //! ```text
 //! replica ──▶ relay: base + i ──▶ primary: base + i        one listener per shard of the primary
@@ -41,6 +41,8 @@ struct State {
     stalled: AtomicBool,
     /// Bytes to the replica at which it stalls; 0: never.
     stall_at: AtomicU64,
+    /// A bit flips in the next bytes to the replica.
+    flips: AtomicBool,
     /// Everything ends.
     over: AtomicBool,
     connections: AtomicU64,
@@ -116,6 +118,11 @@ impl Relay {
         self.state.stalled.store(true, Ordering::SeqCst);
     }
 
+    /// Flips one bit of what moves to the replica next.
+    pub fn flip(&self) {
+        self.state.flips.store(true, Ordering::SeqCst);
+    }
+
     /// Connections let through so far.
     pub fn connections(&self) -> u64 {
         self.state.connections.load(Ordering::SeqCst)
@@ -172,6 +179,9 @@ fn pump(mut from: TcpStream, mut to: TcpStream, to_replica: bool, cut: u64, inde
         match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
+                if to_replica && state.flips.swap(false, Ordering::SeqCst) {
+                    buffer[count / 2] ^= 1;
+                }
                 if to.write_all(&buffer[..count]).is_err() {
                     break;
                 }
