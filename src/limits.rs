@@ -42,8 +42,11 @@ pub const RUN_BYTES_MAX: usize = 256 << 10;
 /// Bytes that one send to a replica tries to gather when it is behind.
 pub const SEND_BYTES_TARGET: usize = 256 << 10;
 
-/// Bytes that one dump step encodes, unless a single value is larger.
+/// Bytes that one dump step encodes, unless a single member of a value is larger.
 pub const DUMP_STEP_BYTES: usize = 64 << 10;
+
+/// Bytes of a value that is dumped whole; a larger one goes in pieces of at most as many.
+pub const VALUE_PIECE_BYTES: usize = 64 << 10;
 
 /// Bytes of a `+SLOTS` payload of packed small slots.
 pub const DUMP_SLOTS_BYTES_MAX: usize = 128 << 10;
@@ -66,6 +69,7 @@ pub const RECLAIM_ENTRIES_MAX: usize = 512;
 const _: () = assert!(BULK_BYTES_MAX < COMMAND_BYTES_MAX);
 const _: () = assert!(COMMAND_BYTES_MAX < u32::MAX as usize, "argument ranges are u32");
 const _: () = assert!(DUMP_STEP_BYTES <= DUMP_SLOTS_BYTES_MAX);
+const _: () = assert!(DUMP_STEP_BYTES + VALUE_PIECE_BYTES <= DUMP_SLOTS_BYTES_MAX);
 const _: () = assert!(DUMP_SLOTS_BYTES_MAX <= DUMP_QUEUE_BYTES_MAX);
 
 /// Frames of one group.
@@ -78,7 +82,7 @@ pub const GROUP_BYTES_MAX: usize = 1 << 30;
 /// Bytes of the commands that wait for one `EXEC`.
 pub const TRANSACTION_BYTES_MAX: usize = 512 << 20;
 
-/// Bytes of one dump item's payload: a single value goes in one item.
+/// Bytes of one dump item's payload: a single member of a value goes in one item.
 pub const DUMP_ITEM_BYTES_MAX: usize = 2 << 30;
 
 /// Bytes that count as a sign of life on a link with check lines, even though nothing of them is proved yet: far more than the

@@ -12,6 +12,8 @@
 //!
 //! [`Source`]: crate::source::Source
 
+use std::any::Any;
+
 use crate::id::{Digest, HashSlot};
 use crate::wire::Argv;
 
@@ -33,14 +35,28 @@ pub enum Copy {
     Staging,
 }
 
-/// How far the dump of a slot has come. Opaque; only the store that made it can read it. Stays good while the slot is
-/// written to: a key that is in the slot from the first step to the last is dumped at least once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DumpCursor(pub u64);
+/// How far the dump of a slot has come; only the store that made it can read it. Stays good while the slot is written to: a key
+/// that is in the slot from the first step to the last is dumped at least once, and of a value that goes in pieces so is each
+/// member.
+#[derive(Debug, Default)]
+pub struct DumpCursor {
+    /// Where in the slot.
+    pub at: u64,
+    /// Where inside a value that goes in pieces, in a form of the store's own.
+    pub inside: Option<Box<dyn Any + Send>>,
+    /// The next step shows the same moment as the last one, whatever is written in between: the rest of a value that has no
+    /// places for pieces as of now. No frame may come between the two.
+    pub frozen: bool,
+}
 
 impl DumpCursor {
     /// Before the first key.
-    pub const START: DumpCursor = DumpCursor(0);
+    pub const START: DumpCursor = DumpCursor::at(0);
+
+    /// Between two keys.
+    pub const fn at(at: u64) -> DumpCursor {
+        DumpCursor { at, inside: None, frozen: false }
+    }
 }
 
 /// The moment that a digest which is taken in steps is of.
@@ -113,8 +129,10 @@ pub trait Keyspace {
     /// Number of keys in one copy of a slot, expired ones included.
     fn slot_len(&self, copy: Copy, slot: HashSlot) -> usize;
 
-    /// Appends records of keys of the live slot to `out`, from `from` on, until `out` has grown by about `room` bytes
-    /// (a single larger value is written whole). `None`: the slot is at its end.
+    /// Appends records of keys of the live slot to `out`, from `from` on, until `out` has grown by about `room` bytes: whole keys as
+    /// of now, and large values in pieces. A piece of a string names its place; a piece of a hash, set or sorted set has some of
+    /// its members as of now; the pieces of a list are of one moment, and the cursor is [frozen](DumpCursor::frozen) between them.
+    /// A single member is written whole. `None`: the slot is at its end.
     fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor>;
 
     /// The digest of one copy of a slot, all at once.
@@ -137,7 +155,7 @@ pub trait Keyspace {
     /// Begins an empty staging copy of `slot`; one that was there is discarded.
     fn begin(&mut self, slot: HashSlot);
 
-    /// Loads dumped records into the staging copy. A key that is there already is replaced.
+    /// Loads dumped records into the staging copy. A key that is there already is replaced, or completed by a piece that follows.
     ///
     /// # Errors
     /// If the records are malformed; the staging copy is to be discarded then.

@@ -10,6 +10,10 @@
 //! kind 3   list        count varint │ count × bytes, from the head
 //! kind 4   set         count varint │ count × bytes
 //! kind 5   sorted set  count varint │ count × (member bytes │ score f64 LE)
+//!
+//! bit 6 of kind: the next piece of a value whose first piece was a record without that bit; the expiry is the key's as of now
+//! kind 1   string      position varint │ bytes: these are there now
+//! others               members or fields that are to be put there, elements that follow at the tail
 //! ```
 //!
 //! A payload is records one after another, with nothing before, between or after them.
@@ -34,6 +38,7 @@ pub enum Kind {
 
 impl Kind {
     const HAS_EXPIRY: u8 = 0x80;
+    const IS_MORE: u8 = 0x40;
 
     fn from_code(code: u8) -> Option<Kind> {
         Some(match code {
@@ -56,16 +61,19 @@ pub struct Head<'a> {
     pub expiry: Option<UnixMs>,
     /// The key.
     pub key: &'a [u8],
+    /// Whether the value is not the whole or its first piece, but a piece that follows.
+    pub is_more: bool,
 }
 
 impl<'a> Head<'a> {
     /// Appends the head to `out`. The value is to follow.
     #[inline]
     pub fn encode(self, out: &mut Vec<u8>) {
+        let code = self.kind as u8 | if self.is_more { Kind::IS_MORE } else { 0 };
         match self.expiry {
-            None => out.push(self.kind as u8),
+            None => out.push(code),
             Some(at) => {
-                out.push(self.kind as u8 | Kind::HAS_EXPIRY);
+                out.push(code | Kind::HAS_EXPIRY);
                 out.extend_from_slice(&at.get().to_le_bytes());
             }
         }
@@ -79,14 +87,14 @@ impl<'a> Head<'a> {
     #[inline]
     pub fn decode(reader: &mut Reader<'a>) -> Result<Head<'a>, RecordError> {
         let code = reader.byte()?;
-        let Some(kind) = Kind::from_code(code & !Kind::HAS_EXPIRY) else {
+        let Some(kind) = Kind::from_code(code & !(Kind::HAS_EXPIRY | Kind::IS_MORE)) else {
             return Err(RecordError { what: "a kind of value that is not known", at: reader.at - 1 });
         };
         let expiry = match code & Kind::HAS_EXPIRY {
             0 => None,
             _ => Some(UnixMs::new(u64::from_le_bytes(reader.array()?))),
         };
-        Ok(Head { kind, expiry, key: reader.bytes()? })
+        Ok(Head { kind, expiry, key: reader.bytes()?, is_more: code & Kind::IS_MORE != 0 })
     }
 }
 
@@ -244,7 +252,8 @@ mod tests {
     #[test]
     fn a_string_with_an_expiry_has_these_bytes() {
         let mut out = Vec::new();
-        Head { kind: Kind::String, expiry: Some(UnixMs::new(0x0102_0304)), key: b"key" }.encode(&mut out);
+        Head { kind: Kind::String, expiry: Some(UnixMs::new(0x0102_0304)), key: b"key", is_more: false }
+            .encode(&mut out);
         put_bytes(b"value", &mut out);
         assert_eq!(out, b"\x81\x04\x03\x02\x01\0\0\0\0\x03key\x05value");
 
@@ -258,11 +267,22 @@ mod tests {
     #[test]
     fn a_sorted_set_has_these_bytes() {
         let mut out = Vec::new();
-        Head { kind: Kind::Zset, expiry: None, key: b"z" }.encode(&mut out);
+        Head { kind: Kind::Zset, expiry: None, key: b"z", is_more: false }.encode(&mut out);
         put_varint(1, &mut out);
         put_bytes(b"m", &mut out);
         put_f64(-1.5, &mut out);
         assert_eq!(out, b"\x05\x01z\x01\x01m\0\0\0\0\0\0\xf8\xbf");
+    }
+
+    #[test]
+    fn a_piece_of_a_string_has_these_bytes() {
+        let mut out = Vec::new();
+        Head { kind: Kind::String, expiry: Some(UnixMs::new(7)), key: b"k", is_more: true }.encode(&mut out);
+        put_varint(200, &mut out);
+        put_bytes(b"part", &mut out);
+        assert_eq!(out, b"\xc1\x07\0\0\0\0\0\0\0\x01k\xc8\x01\x04part");
+        let head = Head::decode(&mut Reader::new(&out)).unwrap();
+        assert!(head.is_more && head.kind == Kind::String && head.expiry == Some(UnixMs::new(7)));
     }
 
     #[test]
@@ -279,7 +299,7 @@ mod tests {
     #[test]
     fn a_payload_cut_anywhere_is_an_error_and_never_more_than_that() {
         let mut out = Vec::new();
-        Head { kind: Kind::String, expiry: Some(UnixMs::new(7)), key: b"key" }.encode(&mut out);
+        Head { kind: Kind::String, expiry: Some(UnixMs::new(7)), key: b"key", is_more: false }.encode(&mut out);
         put_bytes(&[b'v'; 200], &mut out);
         for end in 0..out.len() {
             let mut reader = Reader::new(&out[..end]);

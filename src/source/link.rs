@@ -5,6 +5,7 @@
 //! backlog  … frame frame frame frame frame │ head
 //!                    ▲ cursor       ▲ H of the front item: frames go first up to there, then the item
 //! queue              [ (H, bytes) (H, bytes) … ]   at most `DUMP_QUEUE_BYTES_MAX` and one item
+//! held                    H: a value of one moment comes in several items; no frame goes before the last of them
 //! ```
 
 use std::collections::VecDeque;
@@ -27,6 +28,8 @@ pub(super) struct Link {
     pub peer: Peer,
     /// Whether check lines are sent.
     pub checks: bool,
+    /// No frame from here on is sent: the pieces of a value that are of this moment are still coming.
+    held: Option<Held>,
     pub cursor: Cursor,
     /// Slots that are still to be sent.
     pub need: SlotSet,
@@ -51,6 +54,14 @@ pub(super) enum Peer {
     Frames,
 }
 
+/// The moment at which a link is held.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    at: Offset,
+    /// An acknowledgement was asked for meanwhile.
+    asked: bool,
+}
+
 /// Bytes up to which an item is copied to be sent together with its check.
 const SEALED_TOGETHER_BYTES_MAX: usize = 4 << 10;
 
@@ -68,6 +79,7 @@ impl Link {
             id,
             peer,
             checks: false,
+            held: None,
             cursor,
             owes_end: !need.is_empty(),
             need,
@@ -113,9 +125,23 @@ impl Link {
         self.queued_bytes
     }
 
-    /// The position of the next waiting item.
-    pub fn front(&self) -> Option<Offset> {
-        self.queue.front().map(|q| q.at)
+    /// Frames are sent up to here, and not further: to the position of the next waiting item, or to where the link is held.
+    pub fn frames_until(&self) -> Offset {
+        let held = self.held.map_or(Offset::MAX, |held| held.at);
+        self.queue.front().map_or(held, |queued| queued.at.min(held))
+    }
+
+    /// Holds the frames from `at` on, until [`release`](Self::release).
+    pub fn hold(&mut self, at: Offset) {
+        let asked = self.held.is_some_and(|held| held.asked);
+        self.held = Some(Held { at, asked });
+    }
+
+    /// Lets the frames go that were held; `at` is the head.
+    pub fn release(&mut self, at: Offset) {
+        if self.held.take().is_some_and(|held| held.asked) {
+            self.ask(at);
+        }
     }
 
     pub fn push(&mut self, at: Offset, bytes: Bytes) {
@@ -128,6 +154,11 @@ impl Link {
     /// Asks for an acknowledgement behind everything up to `at`. One question that still waits is enough: what comes after its
     /// place is acknowledged as soon as that is applied, and a peer that takes nothing must not gather questions.
     pub fn ask(&mut self, at: Offset) {
+        // Nothing of a later moment goes between two pieces of one.
+        if let Some(held) = &mut self.held {
+            held.asked = true;
+            return;
+        }
         let question = Item::<&[u8]>::GetAck.encode();
         if self.queue.back().is_none_or(|last| last.bytes != question) {
             self.push(at, question);

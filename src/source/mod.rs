@@ -342,7 +342,7 @@ impl Source {
             if !check.is_empty() {
                 return Ok(Some(check));
             }
-            let until = link.front().unwrap_or(Offset::MAX).min(self.backlog.closed());
+            let until = link.frames_until().min(self.backlog.closed());
             if link.cursor.next() < until {
                 let read = if link.checks { Backlog::read_checked } else { Backlog::read };
                 let bytes = read(&self.backlog, &mut link.cursor, until, limits::SEND_BYTES_TARGET)?;

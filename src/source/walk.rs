@@ -11,10 +11,13 @@
 //! slots   … done │ packed: +SLOTS │ +SLOTBEGIN piece piece … │ not begun …
 //!                └ ≤ 128 KiB      └ open: members, cursor; a link is in one at most
 //! ```
+//!
+//! Of a value that has no places for pieces as of now, a long list, all pieces are of the moment at which the store froze it: its
+//! members are **held** there, so that no frame goes before the last of them. Only here the window must last for one value.
 
 use super::backlog::Backlog;
 use super::link::Link;
-use crate::id::{HASH_SLOTS, HashSlot};
+use crate::id::{HASH_SLOTS, HashSlot, Offset};
 use crate::limits;
 use crate::slot::LinkId;
 use crate::snapshot::{Copy, DumpCursor, Keyspace};
@@ -39,6 +42,8 @@ struct OpenSlot {
     cursor: DumpCursor,
     /// The links that have its beginning.
     members: Vec<LinkId>,
+    /// The position that the next piece shows, while it is the same as that of the last one; the members are held there.
+    held: Option<Offset>,
     /// Bytes encoded so far: a slot that is too large to digest at once is proved otherwise.
     bytes: usize,
 }
@@ -118,7 +123,7 @@ impl Walk {
         }
     }
 
-    /// Begins a slot that does not fit one item; `records` are its first piece.
+    /// Begins a slot that does not fit one item; `records` are its first piece, and `cursor` is behind it.
     fn open_slot(&mut self, slot: HashSlot, cursor: DumpCursor, records: &[u8], links: &mut [Link], backlog: &Backlog) {
         let at = backlog.closed();
         let begin = Item::<&[u8]>::SlotBegin { slot, at }.encode();
@@ -127,29 +132,36 @@ impl Walk {
         for link in links.iter_mut().filter(|l| self.is_free(l) && l.need.contains(slot)) {
             link.push(at, begin.clone());
             link.push(at, piece.clone());
+            if cursor.frozen {
+                link.hold(at);
+            }
             members.push(link.id);
         }
-        self.open.push(OpenSlot { slot, cursor, members, bytes: records.len() });
+        let held = cursor.frozen.then_some(at);
+        self.open.push(OpenSlot { slot, cursor, members, held, bytes: records.len() });
         self.next = after(slot);
     }
 
     /// The next piece of the open slot, and its end if that was the last.
-    fn go_on<K: Keyspace>(&mut self, mut open: OpenSlot, links: &mut [Link], backlog: &Backlog, keyspace: &K) {
-        let at = backlog.closed();
-        let slot = open.slot;
+    fn go_on<K: Keyspace>(&mut self, open: OpenSlot, links: &mut [Link], backlog: &Backlog, keyspace: &K) {
+        let OpenSlot { slot, cursor, mut members, held, bytes } = open;
+        let at = held.unwrap_or(backlog.closed());
         let mut payload = Vec::with_capacity(limits::DUMP_STEP_BYTES * 5 / 4);
-        let rest = keyspace.dump(slot, open.cursor, limits::DUMP_STEP_BYTES, &mut payload);
-        open.bytes += payload.len();
+        let rest = keyspace.dump(slot, cursor, limits::DUMP_STEP_BYTES, &mut payload);
+        let bytes = bytes + payload.len();
         let piece = Item::Piece { slot, at, payload }.encode();
         let end = rest.is_none().then(|| {
-            let small = open.bytes <= limits::DIGEST_AT_ONCE_BYTES_MAX;
+            // What the keyspace is now is not what it was where the members are held.
+            let small = bytes <= limits::DIGEST_AT_ONCE_BYTES_MAX && held.is_none();
             let digest = small.then(|| keyspace.digest(Copy::Live, slot));
             Item::<&[u8]>::SlotEnd { slot, at, digest }.encode()
         });
-        open.members.retain(|member| {
+        let holds = rest.as_ref().is_some_and(|cursor| cursor.frozen);
+        members.retain(|member| {
             let Some(link) = links.iter_mut().find(|l| l.id == *member) else { return false };
             if !link.has_room() {
                 link.push(at, Item::<&[u8]>::SlotDrop { slot }.encode());
+                link.release(backlog.closed());
                 return false;
             }
             link.push(at, piece.clone());
@@ -158,10 +170,16 @@ impl Walk {
                 link.need.remove(slot);
                 link.end_if_whole(at);
             }
+            match holds {
+                true => link.hold(at),
+                false => link.release(backlog.closed()),
+            }
             true
         });
         match rest {
-            Some(cursor) if !open.members.is_empty() => self.open.push(OpenSlot { cursor, ..open }),
+            Some(cursor) if !members.is_empty() => {
+                self.open.push(OpenSlot { slot, cursor, members, held: holds.then_some(at), bytes });
+            }
             Some(_) => {}
             None => self.slots_dumped += 1,
         }

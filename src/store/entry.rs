@@ -46,7 +46,7 @@ impl<'a> Entry<'a> {
 
     /// Appends the record of this key.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        Head { kind: self.value.kind(), expiry: self.expiry, key: self.key }.encode(out);
+        Head { kind: self.value.kind(), expiry: self.expiry, key: self.key, is_more: false }.encode(out);
         match self.value {
             ValueRef::Str(bytes) => put_bytes(bytes, out),
             ValueRef::Boxed(value) => value.encode(out),
@@ -64,6 +64,15 @@ pub enum ValueRef<'a> {
 }
 
 impl ValueRef<'_> {
+    /// Bytes of its record, about. Costs the same for every size.
+    #[inline]
+    pub(super) fn record_bytes(&self) -> usize {
+        match self {
+            ValueRef::Str(bytes) => bytes.len(),
+            ValueRef::Boxed(value) => value.record_bytes(),
+        }
+    }
+
     /// Its type.
     #[inline]
     pub fn kind(&self) -> Kind {

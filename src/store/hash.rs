@@ -124,7 +124,7 @@ pub(super) mod tests {
     pub fn chosen_hash(key: &[u8]) -> Option<u64> {
         let at = memchr::memchr(b'~', key)?;
         let digit = u64::from(key.get(at + 1)?.wrapping_sub(b'0'));
-        (digit < 10).then_some((digit * 0x1999_9999_9999_9999) | 7)
+        (digit < 10).then(|| (digit * 0x1999_9999_9999_9999) | 7)
     }
 
     fn crc16_bit_by_bit(bytes: &[u8]) -> u16 {

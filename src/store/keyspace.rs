@@ -7,13 +7,14 @@
 //!   dead    [Table] ────────┘         Slab<Line>       Slab<Word>
 //! ```
 
+use super::dump::Step;
 use super::heap::Content;
 use super::slot::{Change, Slot, Storage};
 use super::sum::SlotSum;
 use super::table::Table;
-use super::{Entry, Value, Watched, command, hash};
+use super::{Entry, Value, ValueRef, Watched, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
-use crate::limits::{DIGEST_STEP_BYTES, RECLAIM_ENTRIES_MAX};
+use crate::limits::{DIGEST_STEP_BYTES, RECLAIM_ENTRIES_MAX, VALUE_PIECE_BYTES};
 use crate::snapshot::record::{Head, Kind, Reader, RecordError};
 use crate::snapshot::{ApplyError, AsOf, Copy, Digest, DumpCursor, Keyspace, LoadError, Located, SumId, Summed};
 use crate::wire::Argv;
@@ -92,6 +93,8 @@ pub struct KeyspaceStore {
     /// Who is to know when a live key changes. What `apply` and whole slots change is told by the store itself; whoever
     /// executes a command tells what its effects say.
     pub watched: Watched,
+    /// Bytes of a value that is dumped whole.
+    value_piece_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -124,6 +127,7 @@ impl KeyspaceStore {
             sum_next: 0,
             digest_step_bytes: DIGEST_STEP_BYTES,
             watched: Watched::default(),
+            value_piece_bytes: VALUE_PIECE_BYTES,
         }
     }
 
@@ -140,6 +144,11 @@ impl KeyspaceStore {
     /// Number of keys in live slots that have an expiry.
     pub fn expires(&self) -> usize {
         self.expires
+    }
+
+    /// Sets the bytes of a value that is dumped whole; a larger one goes in pieces of at most as many.
+    pub fn set_value_piece_bytes(&mut self, bytes: usize) {
+        self.value_piece_bytes = bytes.max(1);
     }
 
     /// Sets how many bytes one step of a digest takes, about.
@@ -366,6 +375,43 @@ impl KeyspaceStore {
         });
     }
 
+    /// Loads a piece that follows the first one of its value.
+    fn load_more(&mut self, at: Located, head: Head<'_>, reader: &mut Reader<'_>) -> Result<(), RecordError> {
+        let place = Place { copy: Copy::Staging, at };
+        if head.kind == Kind::String {
+            let position = reader.varint()?;
+            let len = match self.get(place, head.key).map(|entry| entry.value()) {
+                Some(ValueRef::Str(bytes)) => bytes.len(),
+                Some(ValueRef::Boxed(_)) => return Err(reader.error("a piece of a value of another type")),
+                None => 0,
+            };
+            if position > len as u64 {
+                return Err(reader.error("a piece beyond the end of its string"));
+            }
+            if !command::set_range(self, place, head.key, position as usize, reader.bytes()?) {
+                return Err(reader.error("a string that is too long"));
+            }
+        } else {
+            // Frames may have taken away all that had arrived of it, and with that the key.
+            let extended = self.update(place, head.key, |value| match value.kind() == head.kind {
+                true => Some(value.extend(reader)),
+                false => None,
+            });
+            match extended {
+                Some(Some(extended)) => extended?,
+                None if self.get(place, head.key).is_none() => {
+                    let value = Value::decode(head.kind, reader)?;
+                    self.set_value(place, head.key, Box::new(value), head.expiry);
+                }
+                Some(None) | None => return Err(reader.error("a piece of a value of another type")),
+            }
+        }
+        if self.get(place, head.key).is_some_and(|entry| entry.expiry() != head.expiry) {
+            self.set_expiry(place, head.key, head.expiry);
+        }
+        Ok(())
+    }
+
     /// Asserts what must hold between calls.
     #[cfg(test)]
     pub(super) fn invariants(&self) {
@@ -421,15 +467,8 @@ impl Keyspace for KeyspaceStore {
     }
 
     fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor> {
-        let full = out.len().saturating_add(room);
-        let mut from = from.0;
-        loop {
-            let show = |handle| self.storage.heap.entry(handle).encode(out);
-            from = self.live[slot.index()].walk(&self.storage, from, show)?;
-            if out.len() >= full {
-                return Some(DumpCursor(from));
-            }
-        }
+        let (slot, storage) = (self.live[slot.index()], &self.storage);
+        Step { slot, storage, piece_bytes: self.value_piece_bytes, out }.run(from, room)
     }
 
     fn digest(&self, copy: Copy, slot: HashSlot) -> Digest {
@@ -477,17 +516,21 @@ impl Keyspace for KeyspaceStore {
     }
 
     fn load(&mut self, slot: HashSlot, records: &[u8]) -> Result<(), LoadError> {
-        let Some((staging, storage)) = self.slot_mut(Copy::Staging, slot) else {
-            return Err(LoadError { slot, what: "records before the slot was begun", at: 0 });
-        };
         let refuse = |error: RecordError| LoadError { slot, what: error.what, at: error.at };
         let mut reader = Reader::new(records);
         while reader.remaining() > 0 {
+            let Some((staging, storage)) = self.slot_mut(Copy::Staging, slot) else {
+                return Err(LoadError { slot, what: "records before the slot was begun", at: 0 });
+            };
             let before = reader.at();
             let head = Head::decode(&mut reader).map_err(refuse)?;
             let at = hash::locate(head.key);
             if at.slot != slot {
                 return Err(LoadError { slot, what: "a key that belongs to another slot", at: before });
+            }
+            if head.is_more {
+                self.load_more(at, head, &mut reader).map_err(refuse)?;
+                continue;
             }
             let content = match head.kind {
                 Kind::String => Content::Str(reader.bytes().map_err(refuse)?),

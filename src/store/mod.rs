@@ -4,6 +4,7 @@
 //! command    what clients ask and what the stream says, in terms of the keyspace
 //! keyspace   live slots, staging slots, the dead
 //!   sum      a slot's digest in steps
+//!   dump     one step of the dump of a slot
 //!   slot     one table, or a directory of them        value   aggregates and long strings
 //!   table    lines, in the order of the hashes
 //!   line     tags and handles of entries
@@ -14,6 +15,7 @@
 
 pub mod command;
 pub mod digest;
+mod dump;
 mod entry;
 pub mod hash;
 mod heap;

@@ -72,6 +72,10 @@ events! {
     SameShardCounts 5,
     /// A slot came in pieces.
     Begun 50,
+    /// A piece went on with a string, a hash, a set or a sorted set.
+    ValuePiece 1_000,
+    /// A piece went on with a list.
+    ListPiece 200,
     /// A replica was told to forget the slot that it loads, since it was too slow for the walk.
     Dropped 1,
     /// A replica said SYNCED.

@@ -18,6 +18,8 @@ pub struct Plan {
     pub checks: bool,
     /// Where they do, a bit flips in one in this many sends.
     pub flip_every: u64,
+    /// Bytes of a value that is dumped whole. More than a number has: what is added to is no part of a value.
+    pub value_piece_bytes: usize,
     /// Every so manyeth piece of a slot is sent damaged, with a check that fits.
     pub damage_every: u64,
     /// Bytes of dump items that wait for a link.
@@ -73,6 +75,7 @@ impl Plan {
             replica_shards,
             window_bytes: one_of(&[1, 200, 1_000, 4_000, 100_000]) as usize,
             piece_bytes: one_of(&[1, 1, 60, 100_000]) as usize,
+            value_piece_bytes: one_of(&[40, 40, 100, 65_536]) as usize,
             checks: one_of(&[1, 1, 1, 0]) == 1,
             flip_every: one_of(&[20, 200, 1_000_000]),
             damage_every: one_of(&[5, 20, 1_000_000]),

@@ -23,10 +23,12 @@ pub enum Plant {
     SkipStaging,
     /// A FLUSHALL leaves the slot that is being loaded as it is.
     KeepStaging,
+    /// Frames go between the pieces of a list.
+    ListAsOfNow,
 }
 
 impl Plant {
-    pub const BUGS: [Plant; 9] = [
+    pub const BUGS: [Plant; 10] = [
         Plant::SkipFrame,
         Plant::ApplyTwice,
         Plant::AckBeforeApply,
@@ -36,5 +38,6 @@ impl Plant {
         Plant::CheckAfterApply,
         Plant::SkipStaging,
         Plant::KeepStaging,
+        Plant::ListAsOfNow,
     ];
 }

@@ -73,8 +73,10 @@ impl Primary {
                 source = source.without_checks();
             }
             source.set_dump_queue_bytes(plan.dump_queue_bytes);
+            let mut core = Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed);
+            core.store.set_value_piece_bytes(plan.value_piece_bytes);
             Shard {
-                core: Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed),
+                core,
                 piece_bytes: plan.piece_bytes,
                 pieces: Pieces { sent: 0, damage_every: plan.damage_every, damaged: Vec::new() },
                 connections: Vec::new(),
@@ -148,9 +150,9 @@ impl Shard {
 
     /// Its source, its keys as they are dumped, and its connections.
     fn parts(&mut self) -> (&mut Source, Dumped<'_>, &mut Vec<Option<Connection>>, &mut Pieces) {
-        let Shard { core, piece_bytes, pieces, connections, .. } = self;
+        let Shard { core, piece_bytes, pieces, connections, plant } = self;
         let (source, real) = core.source_and_store().expect("it is a primary's");
-        (source, Dumped { real, piece_bytes: *piece_bytes }, connections, pieces)
+        (source, Dumped { real, piece_bytes: *piece_bytes, plant: *plant }, connections, pieces)
     }
 
     /// Adds what has been recorded to the history.

@@ -304,6 +304,7 @@ impl Replica {
             let Some(done) = rings[owner].done.pop_front() else { break };
             for ask in router.complete(ShardId::new(owner as u16), done) {
                 events.count(Event::Asked);
+                assert!(events.get(Event::Damaged) > 0, "{ask:?}, and nothing was damaged");
                 session.need(ask.slot, ask.whole);
                 asked.push(ask);
             }

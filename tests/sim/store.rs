@@ -12,6 +12,7 @@ pub struct Dumped<'a> {
     pub real: &'a KeyspaceStore,
     /// Most bytes of a dump step, unless one key is larger.
     pub piece_bytes: usize,
+    pub plant: Plant,
 }
 
 /// A replica's store while something is applied to it.
@@ -32,7 +33,8 @@ impl Keyspace for Dumped<'_> {
     }
 
     fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor> {
-        self.real.dump(slot, from, room.min(self.piece_bytes), out)
+        let next = self.real.dump(slot, from, room.min(self.piece_bytes), out)?;
+        Some(DumpCursor { frozen: next.frozen && self.plant != Plant::ListAsOfNow, ..next })
     }
 
     fn digest(&self, copy: Copy, slot: HashSlot) -> Digest {

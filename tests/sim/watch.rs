@@ -2,6 +2,7 @@
 
 use kevy_replicate::handshake::{Answer, decode_answer};
 use kevy_replicate::id::Offset;
+use kevy_replicate::snapshot::record::{Head, Kind, Reader};
 use kevy_replicate::wire::{Decoder, Frames, Item, Message};
 
 use crate::places::Places;
@@ -18,6 +19,8 @@ pub struct Watch {
     pub syncing: bool,
     /// How many slots began to come in pieces.
     pub begun: u64,
+    /// How many pieces went on with a list, and how many with another value.
+    pub value_pieces: [u64; 2],
     /// How often the slot that was loading was dropped.
     pub dropped: u64,
 }
@@ -31,6 +34,7 @@ impl Watch {
             loading: false,
             syncing: false,
             begun: 0,
+            value_pieces: [0, 0],
             dropped: 0,
         }
     }
@@ -64,6 +68,11 @@ impl Watch {
                             self.begun += 1;
                         }
                         Item::Sync { .. } | Item::Slots { .. } => self.syncing = true,
+                        Item::Piece { payload, .. } => {
+                            if let Ok(Head { is_more: true, kind, .. }) = Head::decode(&mut Reader::new(payload)) {
+                                self.value_pieces[usize::from(kind != Kind::List)] += 1;
+                            }
+                        }
                         Item::SlotEnd { .. } => self.loading = false,
                         Item::SlotDrop { .. } => {
                             self.loading = false;

@@ -62,7 +62,8 @@ impl Workload {
         let key = |kind: &str, rng: &mut Rng| self.key(shard, kind, rng);
         let member = || format!("m{}", small(self.counter));
         let soon = (now_ms + rng.u64(1..60)).to_string();
-        match rng.u8(..34) {
+        let index = rng.i8(-4..4).to_string();
+        match rng.u8(..42) {
             0..2 => args(&["SET", &key("s", rng), &n]),
             2 => args(&["SET", &key(any(rng), rng), &"v".repeat(rng.usize(..300))]),
             3..7 => args(&["APPEND", &key("s", rng), &n]),
@@ -88,6 +89,14 @@ impl Workload {
             30 => args(&["PEXPIREAT", &key(any(rng), rng), &soon]),
             31 => args(&["PERSIST", &key(any(rng), rng)]),
             32 => args(&["GET", &key("s", rng)]),
+            33 => args(&["SETRANGE", &key("s", rng), &rng.usize(..400).to_string(), &n]),
+            34 => args(&["HDEL", &key("h", rng), &member()]),
+            35 => args(&["SREM", &key("e", rng), &small_number(self.counter, rng)]),
+            36 => args(&["LSET", &key("l", rng), &index, &n]),
+            37 => args(&["LINSERT", &key("l", rng), "BEFORE", &small_number(self.counter, rng), &n]),
+            38 => args(&["LREM", &key("l", rng), &index, &small_number(self.counter, rng)]),
+            39 => args(&["LTRIM", &key("l", rng), "1", "-2"]),
+            40 => args(&["LPUSH", &key("l", rng), &n, &"w".repeat(rng.usize(..200))]),
             _ => args(&["SETRANGE", &key("s", rng), &rng.usize(..40).to_string(), &n]),
         }
     }
@@ -96,8 +105,13 @@ impl Workload {
 /// What keys are for: strings, numbers, lists, hashes, sets, sorted sets, and what changes its type.
 const KINDS: [&str; 7] = ["s", "n", "l", "h", "e", "z", "x"];
 
+/// One of the last numbers that were written, often enough.
+fn small_number(counter: u64, rng: &mut Rng) -> String {
+    counter.saturating_sub(rng.u64(..60)).to_string()
+}
+
 fn small(counter: u64) -> u64 {
-    counter.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62
+    counter.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60
 }
 
 pub fn args(args: &[&str]) -> Args {

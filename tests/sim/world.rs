@@ -512,6 +512,9 @@ impl World {
                 }
             });
             self.events.add(Event::Begun, std::mem::take(&mut watch.begun));
+            let [lists, others] = std::mem::take(&mut watch.value_pieces);
+            self.events.add(Event::ListPiece, lists);
+            self.events.add(Event::ValuePiece, others);
             self.events.add(Event::Dropped, std::mem::take(&mut watch.dropped));
             node.receive(stream, &arrived, *flipped, now, &mut self.events)?;
         }

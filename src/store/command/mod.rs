@@ -198,6 +198,12 @@ fn unknown(verb: &[u8]) -> ApplyError {
     ApplyError::Unknown(verb[..verb.len().min(32)].escape_ascii().to_string())
 }
 
+/// Puts `part` at a position of the string at `key`, which is made or grows as `SETRANGE` has it. `false`: the key holds something
+/// else, or a string of that length is too long.
+pub(super) fn set_range(store: &mut KeyspaceStore, place: Place, key: &[u8], position: usize, part: &[u8]) -> bool {
+    string::set_range(store, place, key, position, part).is_ok()
+}
+
 /// Applies one effect of a stream to the live keys: finds the places of its keys, takes effects on several keys apart (which
 /// published versions of this engine send), and knows those without a key. What an embedder does with a frame.
 ///

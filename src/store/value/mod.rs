@@ -16,7 +16,8 @@ pub use list::List;
 pub use set::Set;
 pub use zset::Zset;
 
-use crate::snapshot::record::{Kind, Reader, RecordError, put_bytes};
+use crate::limits::VALUE_PIECE_BYTES;
+use crate::snapshot::record::{Kind, Reader, RecordError, put_bytes, put_f64, put_varint};
 use crate::store::digest;
 
 /// Members of a hash, set or sorted set in its small form.
@@ -88,6 +89,47 @@ impl Value {
             Value::Zset(zset) => zset.digest(),
         };
         digest::pair(self.kind() as u64, contents)
+    }
+
+    /// Bytes of its record, about. Costs the same for every size.
+    pub fn record_bytes(&self) -> usize {
+        // Short lengths take a byte.
+        match self {
+            Value::Str(bytes) => bytes.len(),
+            Value::Hash(hash) => hash.bytes() + 2 * hash.len(),
+            Value::List(list) => list.bytes() + list.len(),
+            Value::Set(set) => set.bytes() + set.len(),
+            Value::Zset(zset) => zset.bytes() + (1 + size_of::<f64>()) * zset.len(),
+        }
+    }
+
+    /// Appends a record of members whose keyed hashes are at least `from`, by rising hash, of about `room` bytes and at least one
+    /// if there are any. Answers how many, and where the next piece begins. For hashes, sets and sorted sets.
+    pub(super) fn encode_piece(&self, from: u64, room: usize, out: &mut Vec<u8>) -> (usize, Option<u64>) {
+        match self {
+            Value::Hash(hash) => piece(
+                from,
+                room,
+                out,
+                |from| hash.part(from),
+                |(field, value), out| {
+                    put_bytes(field, out);
+                    put_bytes(value, out);
+                },
+            ),
+            Value::Set(set) => piece(from, room, out, |from| set.part(from), put_bytes),
+            Value::Zset(zset) => piece(
+                from,
+                room,
+                out,
+                |from| zset.part(from),
+                |(member, score), out| {
+                    put_bytes(member, out);
+                    put_f64(score, out);
+                },
+            ),
+            Value::Str(_) | Value::List(_) => (0, None),
+        }
     }
 
     /// Appends its record, without the head.
@@ -167,6 +209,37 @@ impl<M> Part<M> {
         members.sort_unstable_by_key(|(hash, _)| *hash);
         Part { members, next }
     }
+}
+
+/// The work of [`Value::encode_piece`].
+fn piece<M>(
+    mut from: u64,
+    room: usize,
+    out: &mut Vec<u8>,
+    part: impl Fn(u64) -> Part<M>,
+    put: impl Fn(M, &mut Vec<u8>),
+) -> (usize, Option<u64>) {
+    let mut encoded = Vec::with_capacity(room.min(VALUE_PIECE_BYTES) * 5 / 4);
+    let mut count = 0;
+    let next = 'parts: loop {
+        let Part { members, next } = part(from);
+        for (hash, member) in members {
+            // Members with the same hash stay together: a hash is all that a cursor knows.
+            if encoded.len() >= room && count > 0 && hash > from {
+                break 'parts Some(hash);
+            }
+            put(member, &mut encoded);
+            count += 1;
+            from = hash;
+        }
+        match next {
+            Some(next) => from = next,
+            None => break None,
+        }
+    };
+    put_varint(count as u64, out);
+    out.extend_from_slice(&encoded);
+    (count, next)
 }
 
 /// Shows about `count` members from `cursor` on, part by part, and answers where to go on; 0 is both ends.
