@@ -109,6 +109,7 @@ impl Plan {
             replica_shards: replica_shards.to_vec(),
             window_bytes: 16 << 20,
             piece_bytes: 1 << 20,
+            value_piece_bytes: 64 << 10,
             checks: true,
             flip_every: u64::MAX,
             damage_every: u64::MAX,
