@@ -86,11 +86,6 @@ impl Watch {
         }
     }
 
-    /// Whether the answer of the handshake has gone by.
-    pub fn is_answered(&self) -> bool {
-        self.answered
-    }
-
     /// Whether a frame has arrived in part.
     pub fn is_in_frame(&mut self) -> bool {
         matches!(self.decoder.unread().first(), Some(b'*'))

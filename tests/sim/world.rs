@@ -65,6 +65,8 @@ pub struct World {
     frames: Vec<Vec<u64>>,
     /// Shards of the primary whose turn has not ended.
     open_turns: Vec<bool>,
+    /// The bit of what is sent next on the first link that flips.
+    flip: Option<u64>,
     /// Whether it tells what happens.
     traced: bool,
 }
@@ -123,6 +125,7 @@ impl World {
             primary,
             plan,
             plant,
+            flip: None,
             traced,
         };
         world.open_histories();
@@ -486,12 +489,22 @@ impl World {
             let arrived = link.up.read(self.now, usize::MAX, &mut self.rng);
             shard.receive(*number, &arrived, now, &mut self.events).map_err(|_| Ended)?;
             let mut down = shard.transmit(*number, link.down.room(), now, &mut self.events).map_err(|_| Ended)?;
-            if self.plan.checks && watch.is_answered() && !down.is_empty() && self.rng.u64(..self.plan.flip_every) == 0
-            {
+            let bits = down.len() as u64 * 8;
+            let flip = match &mut self.flip {
+                Some(bit) if (replica, stream) == (0, 0) => {
+                    let now = (*bit < bits).then_some(*bit);
+                    self.flip = bit.checked_sub(bits);
+                    now
+                }
+                _ if self.plan.checks && bits > 0 && self.rng.u64(..self.plan.flip_every) == 0 => {
+                    Some(self.rng.u64(..bits))
+                }
+                _ => None,
+            };
+            if let Some(bit) = flip {
                 self.events.count(Event::BitFlipped);
                 *flipped = true;
-                let at = self.rng.usize(..down.len());
-                down[at] ^= 1 << self.rng.u8(..8);
+                down[bit as usize / 8] ^= 1 << (bit % 8);
             }
             link.down.write(&down, self.now, &mut self.rng);
             self.damaged.extend(shard.take_damaged().into_iter().map(|slot| (replica, stream, slot)));

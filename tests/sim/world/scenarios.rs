@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 
-use kevy_replicate::id::{HASH_SLOTS, ShardId};
+use kevy_replicate::id::{HASH_SLOTS, ShardId, UnixMs};
 use kevy_replicate::store::hash;
 
 use super::{Connection, Noticed, World};
+use crate::events::Event;
 use crate::plan::Plan;
 use crate::plant::Plant;
 use crate::workload::args;
@@ -324,4 +325,32 @@ fn a_sync_ends_while_writes_take_most_of_the_link() {
         world.settle();
         assert_eq!(world.syncs(), [2]);
     }
+}
+
+#[test]
+fn each_bit_of_a_run_that_flips_costs_its_link_and_nothing_else() {
+    let mut world = World::calm(1, &[2], |plan| plan.delay_max = 0);
+    world.set("a", "1");
+    world.end_turn(0);
+    world.until(0, |world| world.missing(0) == 0);
+    world.settle();
+
+    let (mut bit, mut bits) = (0, 1);
+    while bit < bits {
+        let before = world.primary.shards[0].source().backlog().bytes();
+        for command in [&["SET", "a", "1"][..], &["APPEND", "a", "2"], &["MSET", "b", "1", "c", "2"]] {
+            // In one turn, so in one run.
+            world.primary.shards[0].execute(&args(command), UnixMs::new(world.clock_ms), &mut world.events);
+        }
+        world.end_turn(0);
+        bits = 8 * (world.primary.shards[0].source().backlog().bytes() - before) as u64;
+        world.flip = Some(bit);
+        world.settle();
+        assert_eq!(world.flip, None, "bit {bit} was sent");
+        bit += 1;
+        let found = [Event::FlipFound, Event::FlipSilenced].map(|event| world.events.get(event));
+        assert_eq!(found.iter().sum::<u64>(), bit, "every bit is found");
+    }
+    assert!(bits > 1_000, "{bits} bits");
+    assert_eq!(world.syncs(), [1], "none costs a sync");
 }
