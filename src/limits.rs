@@ -138,6 +138,18 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 
 const _: () =
     assert!(TICK_MS * 10 <= WATCH_MS && WATCH_MS * 2 <= STALL_MS, "a healthy executor is never found stalled");
+/// Milliseconds whose slots a scrub that was held up may tell at once.
+pub const SCRUB_BURST_MS: u64 = 100;
+
+/// Items that wait for a link up to which a digest is put behind them; a link that has more waiting is left out.
+pub const SCRUB_QUEUE_ITEMS_MAX: usize = 64;
+
+/// The same for a slot whose digest somebody asked for.
+pub const PROBE_QUEUE_ITEMS_MAX: usize = 1_024;
+
+/// Digests that an owner keeps of each stream for whoever asked for them.
+pub const DIGESTS_NOTED_MAX: usize = 4_096;
+
 /// Bytes that one step of a digest reads, a key counting as 64 beside its value: about 2,000 keys, or a fraction of a millisecond.
 pub const DIGEST_STEP_BYTES: usize = 128 << 10;
 

@@ -9,9 +9,12 @@
 //! staging copy                  –             apply           –          (a slot under repair is done *and* loading)
 //! ```
 
-use crate::id::{HashSlot, SlotRange};
+use std::collections::VecDeque;
+
+use crate::id::{Digest, Generation, HashSlot, Offset, SlotRange};
+use crate::limits;
 use crate::slotset::SlotSet;
-use crate::snapshot::{ApplyError, Copy, Keyspace, Located};
+use crate::snapshot::{ApplyError, AsOf, Copy, Keyspace, Located, SumId, Summed};
 use crate::wire::effect::key_of;
 use crate::wire::item::sections;
 use crate::wire::{Frame, Frames, Item};
@@ -25,10 +28,18 @@ pub struct Applier {
     done: SlotSet,
     /// Whether a sync has begun: what was here before it is being replaced.
     begun: bool,
+    /// The history that is followed, once a sync of it has begun.
+    generation: Option<Generation>,
     /// The one between its begin and its end.
     loading: Option<HashSlot>,
     /// Slots to ask for, not yet fetched by [`take_asks`](Self::take_asks).
     asks: Vec<Ask>,
+    /// Whole slots that turned out to differ: asked for, and not yet replaced.
+    repairing: SlotSet,
+    /// The digest of a large slot that is being taken.
+    proof: Option<Proof>,
+    /// Digests that the upstream asked to be noted, the latest last.
+    noted: VecDeque<Noted>,
     counters: Counters,
     /// Reused from batch to batch.
     located: Vec<Option<Located>>,
@@ -41,6 +52,38 @@ pub struct Ask {
     pub slot: HashSlot,
     /// Whether there is a whole copy of it that goes on (a repair); else it is missing.
     pub whole: bool,
+}
+
+/// The digest of a large slot that is being taken, as of the position at which it was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Proof {
+    id: SumId,
+    told: Told,
+}
+
+/// What the upstream said of a slot.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    slot: HashSlot,
+    at: Offset,
+    keys: usize,
+    /// Its digest there; `None`: ours is to be noted.
+    digest: Option<Digest>,
+}
+
+/// The digest of a slot at a position of the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Noted {
+    /// The slot.
+    pub slot: HashSlot,
+    /// The history that the position is of.
+    pub generation: Generation,
+    /// The position.
+    pub at: Offset,
+    /// Keys in it there.
+    pub keys: usize,
+    /// Its digest there.
+    pub digest: Digest,
 }
 
 /// What an applier has met, for `INFO`.
@@ -58,6 +101,14 @@ pub struct Counters {
     pub rejected: u64,
     /// Slots that were whole and turned out to differ from the upstream's.
     pub repairs: u64,
+    /// Those of them that have been replaced since.
+    pub repaired: u64,
+    /// Digests that were held against the upstream's.
+    pub compared: u64,
+    /// Those of them that differed.
+    pub differing: u64,
+    /// Digests that could not be compared: another large slot was being summed, or this one was replaced meanwhile.
+    pub skipped: u64,
 }
 
 impl Applier {
@@ -67,8 +118,12 @@ impl Applier {
             range,
             done: SlotSet::empty(),
             begun: false,
+            generation: None,
             loading: None,
             asks: Vec::new(),
+            repairing: SlotSet::empty(),
+            proof: None,
+            noted: VecDeque::new(),
             counters: Counters::default(),
             located: Vec::new(),
         }
@@ -102,6 +157,23 @@ impl Applier {
     /// Slots to be asked for since the last call.
     pub fn take_asks(&mut self) -> Vec<Ask> {
         std::mem::take(&mut self.asks)
+    }
+
+    /// Whether the digest of a large slot is being taken: [`prove`](Self::prove) is to be called until it is not.
+    pub fn is_proving(&self) -> bool {
+        self.proof.is_some()
+    }
+
+    /// Takes one step of the digest of a large slot, if one is being taken.
+    pub fn prove<K: Keyspace>(&mut self, keyspace: &mut K) {
+        if let Some(Proof { id, told }) = self.proof.take() {
+            self.summed(told, keyspace.digest_step(id));
+        }
+    }
+
+    /// The digests that were noted, the latest last.
+    pub fn noted(&self) -> impl Iterator<Item = Noted> + '_ {
+        self.noted.iter().copied()
     }
 
     /// Applies frames in order, as one batch: located, prefetched twice, then executed.
@@ -141,10 +213,14 @@ impl Applier {
     /// Applies a dump item.
     pub fn item<K: Keyspace>(&mut self, keyspace: &mut K, item: &Item<&[u8]>) {
         match *item {
-            Item::Sync { .. } => {
+            Item::Sync { generation, .. } => {
                 self.link_cut(keyspace);
                 self.done.clear();
+                self.repairing.clear();
+                self.noted.clear();
+                self.give_up_proof(keyspace);
                 self.begun = true;
+                self.generation = Some(generation);
             }
             Item::Slots { first, count, payload, .. } => self.slots(keyspace, first, count, payload),
             Item::SlotBegin { slot, .. } if self.range.contains(slot) => {
@@ -162,19 +238,22 @@ impl Applier {
                 if digest.is_none_or(|digest| keyspace.digest(Copy::Staging, slot) == digest) {
                     keyspace.install(slot);
                     self.loading = None;
-                    self.done.insert(slot);
-                    self.counters.installed += 1;
+                    self.installed(slot);
                 } else {
                     tracing::warn!(%slot, "a dumped slot differs from its digest; asking for it again");
                     self.reject(keyspace, slot);
                 }
             }
             Item::SlotDrop { slot } if self.loading == Some(slot) => self.link_cut(keyspace),
-            Item::Digest { slot, digest, .. } if self.done.contains(slot) => {
-                if keyspace.digest(Copy::Live, slot) != digest {
-                    tracing::warn!(%slot, "a slot differs from the upstream's; repairing it");
-                    self.counters.repairs += 1;
-                    self.ask(slot);
+            Item::Digest { slot, at, digest } if self.done.contains(slot) => {
+                let told = Told { slot, at, keys: keyspace.slot_len(Copy::Live, slot), digest };
+                match keyspace.digest_begin(slot, AsOf::Begin) {
+                    // One at a time: what one stream makes an owner remember is bounded. The next round has it again.
+                    Summed::More(id) if self.proof.is_some() => {
+                        keyspace.digest_forget(id);
+                        self.counters.skipped += 1;
+                    }
+                    summed => self.summed(told, summed),
                 }
             }
             // About a slot that another owner has, or that was rejected in the meantime.
@@ -211,8 +290,7 @@ impl Applier {
             let loaded = keyspace.load(slot, section.records).is_ok();
             if loaded && keyspace.digest(Copy::Staging, slot) == section.digest {
                 keyspace.install(slot);
-                self.done.insert(slot);
-                self.counters.installed += 1;
+                self.installed(slot);
             } else {
                 tracing::warn!(%slot, loaded, "a dumped slot does not prove good; asking for it again");
                 self.reject(keyspace, slot);
@@ -225,8 +303,7 @@ impl Applier {
     fn empty<K: Keyspace>(&mut self, keyspace: &mut K, first: u16, end: u16) {
         for slot in (first..end).filter_map(HashSlot::new) {
             keyspace.clear(Copy::Live, slot);
-            self.done.insert(slot);
-            self.counters.installed += 1;
+            self.installed(slot);
         }
     }
 
@@ -272,8 +349,57 @@ impl Applier {
         if self.counters.failed == 1 {
             tracing::error!(%slot, %error, "an effect could not be applied; its slot is repaired (counted, logged once)");
         }
-        self.counters.repairs += 1;
-        self.ask(slot);
+        self.repair(slot);
+    }
+
+    /// A step of a digest was taken.
+    fn summed(&mut self, told: Told, summed: Summed) {
+        let Told { slot, at, keys, digest } = told;
+        match (summed, digest) {
+            (Summed::More(id), _) => self.proof = Some(Proof { id, told }),
+            (Summed::Lost, _) => self.counters.skipped += 1,
+            (Summed::Done(ours), None) => {
+                if self.noted.len() >= limits::DIGESTS_NOTED_MAX {
+                    self.noted.pop_front();
+                }
+                // A slot that is whole was synced in some history.
+                let Some(generation) = self.generation else { return };
+                self.noted.push_back(Noted { slot, generation, at, keys, digest: ours });
+            }
+            (Summed::Done(ours), Some(theirs)) => {
+                self.counters.compared += 1;
+                if ours != theirs {
+                    self.counters.differing += 1;
+                    tracing::warn!(%slot, %at, keys, ours = format_args!("{:016x}", ours.0), theirs = format_args!("{:016x}", theirs.0), "a slot differs from the upstream's; repairing it");
+                    self.repair(slot);
+                }
+            }
+        }
+    }
+
+    fn give_up_proof<K: Keyspace>(&mut self, keyspace: &mut K) {
+        if let Some(proof) = self.proof.take() {
+            keyspace.digest_forget(proof.id);
+            self.counters.skipped += 1;
+        }
+    }
+
+    /// A slot is whole as of now.
+    fn installed(&mut self, slot: HashSlot) {
+        self.done.insert(slot);
+        self.counters.installed += 1;
+        if self.repairing.remove(slot) {
+            self.counters.repaired += 1;
+            tracing::info!(%slot, "a slot is repaired");
+        }
+    }
+
+    /// A whole slot is not what the upstream has: it is to be sent again, once, however often that shows until it comes.
+    fn repair(&mut self, slot: HashSlot) {
+        if self.repairing.insert(slot) {
+            self.counters.repairs += 1;
+            self.ask(slot);
+        }
     }
 
     /// What was loaded of `slot` is not good.

@@ -14,6 +14,6 @@ mod applier;
 pub mod client;
 mod session;
 
-pub use applier::{Applier, Ask, Counters};
+pub use applier::{Applier, Ask, Counters, Noted};
 pub use client::ReplicaClient;
 pub use session::{Dial, Dialled, Event, Session, SessionConfig, SessionError};

@@ -252,6 +252,11 @@ impl Puller {
             // Where owners are behind, the link is not read: the socket fills, and the primary's cursor waits.
             let reads = self.take_events()?;
             self.settle();
+            if !reads && !self.router.as_ref().is_some_and(Router::is_full) {
+                // There is room again, and what was received before is still to be taken: nobody else would say so.
+                turn.pass_if_over().await;
+                continue;
+            }
             if sent == sending.len() {
                 sending = self.session.poll_transmit(now());
                 sent = 0;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_lite::FutureExt;
 
 use super::config::HostPort;
+use super::digests;
 use super::info;
 use super::names;
 use super::node::Node;
@@ -13,13 +14,12 @@ use super::session::ClientSession;
 use super::survey;
 use super::transaction;
 use super::upstream::{self, Address, Wish};
-use crate::id::{Digest, HASH_SLOTS, HashSlot, ShardId};
+use crate::id::ShardId;
 use crate::limits;
 use crate::resp::{Protocol, Reply};
 use crate::runtime::clock::sleep;
 use crate::runtime::local::{Call, Local, Request};
 use crate::runtime::ring::ring;
-use crate::snapshot::{Copy, Keyspace};
 use crate::store::command::{Refusal, Spec, introspect, number};
 use crate::wire::Argv;
 
@@ -68,7 +68,8 @@ pub(super) async fn execute(
         "client" => client_command(client, argv, out),
         "command" => introspect::command(argv, &mut reply),
         "config" => config(node, argv, &mut reply),
-        "debug" => debug(local, argv, protocol, out).await,
+        "debug" => debug(local, &client.address, argv, protocol, out).await,
+        "kevy" => digests::execute(local, argv, protocol, out).await,
         "info" => {
             let sections: Vec<&[u8]> = argv.iter().skip(1).collect();
             let text = survey::snapshot(local, node).await.info(&sections);
@@ -204,22 +205,15 @@ fn config(node: &Node, argv: Argv<'_>, reply: &mut Reply<'_>) {
     }
 }
 
-async fn debug(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+async fn debug(local: &Rc<Local>, address: &str, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     match argv.arg(1).to_ascii_lowercase().as_slice() {
         b"digest" if argv.len() == 2 => {
-            let parts = local
-                .call_all(|local| {
-                    let core = local.core();
-                    let mut sum = Digest::default();
-                    for slot in (0..HASH_SLOTS as u16).filter_map(HashSlot::new) {
-                        sum += core.store.digest(Copy::Live, slot);
-                    }
-                    sum
-                })
-                .await;
-            let mut sum = Digest::default();
-            parts.into_iter().for_each(|part| sum += part);
-            Reply::new(out, protocol).simple(&format!("{:040x}", sum.0));
+            let sum = digests::digest_of_all(local).await;
+            let mut reply = Reply::new(out, protocol);
+            match sum {
+                Ok(sum) => reply.simple(&format!("{:040x}", sum.0)),
+                Err(error) => reply.error(error),
+            }
         }
         b"sleep" if argv.len() == 3 => {
             // Every shard stands, as a server with a single thread would.
@@ -240,6 +234,7 @@ async fn debug(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol, out: &mut 
             }
             Reply::new(out, protocol).ok();
         }
+        b"corrupt" if argv.len() == 3 => digests::corrupt(local, address, argv.arg(2), protocol, out).await,
         other => Reply::new(out, protocol)
             .error(Refusal::UnknownSubcommand("debug", String::from_utf8_lossy(other).into_owned())),
     }

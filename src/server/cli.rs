@@ -195,10 +195,7 @@ mod tests {
             (&["--prot", "1"][..], "unexpected argument '--prot' found; see kevy --help"),
             (&["--port", "x"], "--port \"x\": must be a whole number from 1 to 65535"),
             (&["--port", "-5"], "--port \"-5\": must be a whole number from 1 to 65535"),
-            (
-                &["--scrub-slots-per-second", "1"],
-                "unexpected argument '--scrub-slots-per-second' found; see kevy --help",
-            ),
+            (&["--promote-gather-ms", "1"], "unexpected argument '--promote-gather-ms' found; see kevy --help"),
             (&["dance"], "unrecognized subcommand 'dance'; see kevy --help"),
             (
                 &["--config", "/no/such.toml"],

@@ -74,6 +74,8 @@ pub struct Config {
     pub replica_max_staleness_ms: u64,
     /// A primary that lost its data may erase what this replica has.
     pub accept_empty_primary: bool,
+    /// Hash slots whose digests a primary tells its replicas in a second, all shards together; 0 is none.
+    pub scrub_slots_per_second: u32,
 }
 
 /// What the machine allows this process; counted once, before there is any thread.
@@ -187,6 +189,7 @@ impl Default for Config {
             min_replicas_max_lag_ms: 10_000,
             replica_max_staleness_ms: 0,
             accept_empty_primary: false,
+            scrub_slots_per_second: 16,
         }
     }
 }
@@ -605,6 +608,15 @@ pub(super) const KEYS: &[Key] = &[
         set: |draft, text| boolean(text).map(|yes| draft.config.accept_empty_primary = yes),
     },
     Key {
+        section: "replication",
+        name: "scrub_slots_per_second",
+        alias: None,
+        value: "N",
+        default: "16",
+        help: "Slots a second that a primary lets its replicas compare and repair; 0 is none",
+        set: |draft, text| number(text, 0..=1_000_000).map(|slots| draft.config.scrub_slots_per_second = slots as u32),
+    },
+    Key {
         section: "persistence",
         name: "save",
         alias: None,
@@ -900,7 +912,7 @@ mod tests {
 
     #[test]
     fn keys_whose_part_is_not_built_are_unknown() {
-        for key in ["scrub_slots_per_second", "promote_gather_ms", "relay_buffer_size"] {
+        for key in ["promote_gather_ms", "relay_buffer_size"] {
             let error = file(&format!("[replication]\n{key} = 1")).expect_err(key).to_string();
             assert!(error.starts_with(&format!("kevy.toml: {key} = \"1\": unknown key; there are role, ")), "{error}");
         }

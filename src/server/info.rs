@@ -61,6 +61,25 @@ pub struct Shard {
     pub expired_keys: u64,
     /// Times that its executor made no progress for a second.
     pub stalls: u64,
+    /// What its scrub has found.
+    pub scrub: Scrub,
+}
+
+/// What a shard's scrub has done, on either side; all of it only rises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Scrub {
+    /// Slots whose digest a primary told.
+    pub told: u64,
+    /// Times that it came around.
+    pub rounds: u64,
+    /// Digests that a replica held against the primary's.
+    pub compared: u64,
+    /// Those that differed.
+    pub differing: u64,
+    /// Those that could not be compared.
+    pub skipped: u64,
+    /// Whole slots that were replaced since they differed.
+    pub repaired: u64,
 }
 
 /// Where a node stands.
@@ -311,6 +330,13 @@ impl Snapshot {
             line(out, format_args!("sync_full_reason_{reason}:{count}"));
         }
         line(out, format_args!("slots_dumped:{}", streams.iter().map(|s| s.slots_dumped).sum::<u64>()));
+        line(out, format_args!("scrub_slots_told:{}", self.sum(|s| s.scrub.told)));
+        // A round of the node is over when that of its last shard is.
+        line(out, format_args!("scrub_rounds:{}", self.shards.iter().map(|s| s.scrub.rounds).min().unwrap_or(0)));
+        line(out, format_args!("scrub_slots_compared:{}", self.sum(|s| s.scrub.compared)));
+        line(out, format_args!("scrub_slots_differing:{}", self.sum(|s| s.scrub.differing)));
+        line(out, format_args!("scrub_slots_skipped:{}", self.sum(|s| s.scrub.skipped)));
+        line(out, format_args!("slots_repaired:{}", self.sum(|s| s.scrub.repaired)));
     }
 
     fn replication(&self, out: &mut String) {
@@ -727,6 +753,12 @@ sync_full:0
 sync_partial_ok:0
 sync_partial_err:0
 slots_dumped:0
+scrub_slots_told:0
+scrub_rounds:0
+scrub_slots_compared:0
+scrub_slots_differing:0
+scrub_slots_skipped:0
+slots_repaired:0
 
 # Replication
 role:master

@@ -11,6 +11,7 @@ mod admission;
 mod cli;
 mod connection;
 mod demo;
+mod digests;
 mod gate;
 mod node;
 mod serve;

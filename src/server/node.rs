@@ -133,7 +133,8 @@ impl Shared {
             reconnect_window_ms: self.config.reconnect_window_ms,
             client_port: Some(self.config.port),
         });
-        let source = if self.config.replication_checksum { source } else { source.without_checks() };
+        let mut source = if self.config.replication_checksum { source } else { source.without_checks() };
+        source.set_scrub_slots_per_second(self.config.scrub_slots_per_second);
         shard::Role::Primary(Box::new(source))
     }
 

@@ -29,6 +29,7 @@ use crate::runtime::startup::Environment;
 use crate::runtime::streamer;
 use crate::runtime::turn::Turn;
 use crate::shard::Shard;
+use crate::source::scrub::Scrubbed;
 
 /// What a shard's thread begins with.
 struct Seed {
@@ -232,7 +233,7 @@ fn serve_client(local: &Rc<Local>, node: &Rc<Node>, connection: Connection) {
     queue_of.spawn(Queue::Clients, task).detach();
 }
 
-/// What is done now and then: memory is given back in slices, replicas are forgotten, the number of keys is published.
+/// What is done now and then: memory is given back in slices, digests are told, replicas are forgotten, the number of keys is published.
 async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
     let mut turn = Turn::begin();
     for tick in 0u64.. {
@@ -241,6 +242,9 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
             turn.pass_if_over().await;
         }
         tell_freshness(&node);
+        while scrub(&local) {
+            turn.pass_if_over().await;
+        }
         let mut core = local.core();
         if tick.is_multiple_of(limits::SWEEP_TICKS) && !core.store.watched.is_empty() {
             core.store.watched.sweep();
@@ -260,6 +264,15 @@ fn tell_freshness(node: &Node) {
             freshness.heard(*stream, standing.borrow().heard);
         }
     }
+}
+
+/// One step of the scrub. `true`: another one is due.
+fn scrub(local: &Local) -> bool {
+    let Scrubbed { sends, more } = local.core().scrub(now());
+    if sends {
+        local.to_send.raise();
+    }
+    more
 }
 
 fn reclaim(local: &Local) -> bool {

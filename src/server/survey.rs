@@ -148,6 +148,7 @@ fn part(local: &Rc<Local>) -> Part {
         used_memory: core.store.used_bytes() as u64,
         expired_keys: counters.expired_keys,
         stalls: local.executor().health()[local.id().index()].stalls(),
+        scrub: scrub(&core.role),
     };
     let standing = match &core.role {
         Role::Standalone => PartStanding::Standalone,
@@ -155,6 +156,27 @@ fn part(local: &Rc<Local>) -> Part {
         Role::Replica(_) => PartStanding::Replica(pulled(local, &node)),
     };
     Part { shard, standing }
+}
+
+fn scrub(role: &Role) -> info::Scrub {
+    let mut scrub = info::Scrub::default();
+    match role {
+        Role::Standalone => {}
+        Role::Primary(source) => {
+            let counters = source.scrub_counters();
+            (scrub.told, scrub.rounds) = (counters.slots, counters.rounds);
+        }
+        Role::Replica(following) => {
+            for stream in (0..following.streams()).map(|stream| ShardId::new(stream as u16)) {
+                let counters = following.counters(stream);
+                scrub.compared += counters.compared;
+                scrub.differing += counters.differing;
+                scrub.skipped += counters.skipped;
+                scrub.repaired += counters.repaired;
+            }
+        }
+    }
+    scrub
 }
 
 fn recorded(source: &Source) -> Recorded {

@@ -43,6 +43,8 @@ pub enum Body {
     },
     /// The link was cut: what was loading is begun anew.
     Cut,
+    /// Nothing: an owner with something to tell is asked for it.
+    Poll,
     /// Everything before it is dispatched; told back in order, so that the puller knows when it is applied.
     Marker,
 }
@@ -54,6 +56,8 @@ pub struct Done {
     pub missing: usize,
     /// Slots to ask for again.
     pub asks: Vec<Ask>,
+    /// Whether this owner still takes the digest of a large slot, and may have to ask for it afterwards.
+    pub proving: bool,
     /// A batch of frames to be filled again, so that nothing is allocated in steady state.
     pub emptied: Option<FrameBatch>,
 }

@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, Body, Done};
 use crate::id::{HashSlot, ShardCount, ShardId, SlotRange};
-use crate::replica::{Applier, Counters};
+use crate::replica::{Applier, Counters, Noted};
 use crate::slotset::SlotSet;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::{Flags, Spec};
@@ -110,11 +110,33 @@ impl Following {
                 applier.item(keyspace, &item.as_ref().map(Vec::as_slice));
             }
             Body::Cut => applier.link_cut(keyspace),
-            Body::Marker => {}
+            Body::Marker | Body::Poll => {}
         }
-        let done = Done { missing: applier.missing(), asks: applier.take_asks(), emptied };
+        let done =
+            Done { missing: applier.missing(), asks: applier.take_asks(), proving: applier.is_proving(), emptied };
         self.settle();
         Offered::Done(done)
+    }
+
+    /// Whether the digest of a large slot is being taken.
+    pub fn is_proving(&self) -> bool {
+        self.streams.iter().any(|stream| stream.applier.is_proving())
+    }
+
+    /// Takes one step of each digest of a large slot that is being taken.
+    pub fn prove<K: Keyspace>(&mut self, keyspace: &mut K) {
+        self.streams.iter_mut().for_each(|stream| stream.applier.prove(keyspace));
+    }
+
+    /// The digest that was noted last of each of `slots`, where one was, in the order of the slots.
+    pub fn noted_in(&self, slots: SlotRange) -> Vec<Noted> {
+        let mut latest = vec![None; slots.len()];
+        for noted in self.streams.iter().flat_map(|stream| stream.applier.noted()) {
+            if slots.contains(noted.slot) {
+                latest[noted.slot.index() - usize::from(slots.first)] = Some(noted);
+            }
+        }
+        latest.into_iter().flatten().collect()
     }
 
     /// One stream's applier, for whoever pulls a stream that nobody else has a part of.

@@ -18,12 +18,13 @@ pub use batch::{Batch, Body, Done, FrameBatch, Gate};
 pub use following::{Following, Offered, Refused};
 pub use router::Router;
 
-use crate::id::{Generation, HashSlot, Offset, ShardCount, ShardId, SlotRange, UnixMs};
+use crate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange, UnixMs};
 use crate::limits;
 use crate::resp::Reply;
 use crate::slotset::SlotSet;
 use crate::snapshot::Located;
 use crate::source::Source;
+use crate::source::scrub::Scrubbed;
 use crate::store::command::{Context, Lazy, Random, Refusal, Spec, execute};
 use crate::store::{KeyspaceStore, Watched};
 use crate::wire::{Argv, Command, Effects};
@@ -229,6 +230,19 @@ impl Shard {
         match &mut self.role {
             Role::Primary(source) => source.end_turn(),
             Role::Standalone | Role::Replica(_) => false,
+        }
+    }
+
+    /// One step of what finds divergence: on a primary digests are told, on a replica those of large slots are taken. To be made
+    /// now and then, and again while there is more.
+    pub fn scrub(&mut self, now: Moment) -> Scrubbed {
+        match &mut self.role {
+            Role::Standalone => Scrubbed::default(),
+            Role::Primary(source) => source.scrub(&mut self.store, now),
+            Role::Replica(following) => {
+                following.prove(&mut self.store);
+                Scrubbed::default()
+            }
         }
     }
 

@@ -57,6 +57,8 @@ struct Lane {
     spare: Vec<FrameBatch>,
     /// Slots of the stream that the owner lacks, as it said last.
     missing: usize,
+    /// Whether the owner may have something to ask for without having been given anything.
+    proving: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +101,13 @@ impl Router {
                 let session = self.session;
                 self.send_all(|| Body::Marker, Some(session));
             }
-            Event::Welcomed(_) | Event::Heard => {}
+            Event::Heard => {
+                for index in (0..self.lanes.len()).filter(|index| self.lanes[*index].proving).collect::<Vec<_>>() {
+                    self.close(index);
+                    self.dispatch(index, Body::Poll, self.received, None);
+                }
+            }
+            Event::Welcomed(_) => {}
         }
     }
 
@@ -140,6 +148,7 @@ impl Router {
         let lane = &mut self.lanes[owner.index()];
         let pending = lane.pending.pop_front().expect("an owner completes only what it was given");
         lane.missing = done.missing;
+        lane.proving = done.proving;
         if let Some(mut batch) = done.emptied
             && lane.spare.len() < limits::ROUTER_SPARE_MAX
         {

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::backlog::Cursor;
-use crate::id::Offset;
+use crate::id::{HashSlot, Offset};
 use crate::limits;
 use crate::slot::LinkId;
 use crate::slotset::SlotSet;
@@ -118,6 +118,11 @@ impl Link {
     /// Whether one more dump item may wait for this link.
     pub fn has_room(&self) -> bool {
         self.queue.is_empty() || self.queued_bytes + limits::DUMP_SLOTS_BYTES_MAX <= self.queue_bytes_max
+    }
+
+    /// Whether a digest of `slot` is of use to it now. One that takes nothing must not gather them.
+    pub fn takes_digest_of(&self, slot: HashSlot, waiting_max: usize) -> bool {
+        self.peer == Peer::Items && !self.need.contains(slot) && self.queue.len() < waiting_max
     }
 
     /// Dump bytes that wait.

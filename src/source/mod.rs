@@ -10,6 +10,7 @@
 
 pub mod backlog;
 mod link;
+pub mod scrub;
 mod segment;
 pub mod session;
 mod walk;
@@ -22,7 +23,7 @@ pub use session::{Event, Session, SessionError, Timeouts};
 use crate::handshake::{
     Claim, Done, Form, Hello, History, Judgement, Lineage, Refusal, RefuseReason, SyncReason, Verdict, Welcome, judge,
 };
-use crate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
+use crate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
 use crate::limits;
 use crate::slot::{AttachError, LinkId, SlotTable};
 use crate::slotset::SlotSet;
@@ -30,6 +31,7 @@ use crate::snapshot::Keyspace;
 use crate::wire::{Argv, Effects, Item, Upstream};
 use backlog::Backlog;
 use link::{Link, Peer};
+use scrub::{Scrub, Scrubbed};
 use walk::Walk;
 
 /// How a [`Source`] begins.
@@ -62,6 +64,7 @@ pub struct Source {
     backlog: Backlog,
     links: Vec<Link>,
     walk: Walk,
+    scrub: Scrub,
     slots: SlotTable,
     counters: Counters,
     /// Dump bytes that may wait for one link.
@@ -124,6 +127,7 @@ impl Source {
             backlog: Backlog::new(config.first, config.backlog_bytes, true),
             links: Vec::new(),
             walk: Walk::new(),
+            scrub: Scrub::new(config.shards.slots_of(config.shard)),
             slots: SlotTable::new(config.reconnect_window_ms),
             counters: Counters::default(),
             dump_queue_bytes: limits::DUMP_QUEUE_BYTES_MAX,
@@ -196,6 +200,54 @@ impl Source {
     /// Sets how many dump bytes may wait for a link, from the next link on; one item may, however large.
     pub fn set_dump_queue_bytes(&mut self, bytes: usize) {
         self.dump_queue_bytes = bytes;
+    }
+
+    /// Sets how many slots a second the whole node tells the digests of; 0, as at first, is none.
+    pub fn set_scrub_slots_per_second(&mut self, slots: u32) {
+        self.scrub.slots_per_second = slots;
+    }
+
+    /// One step of the scrub, to be made now and then, and again while there is more.
+    pub fn scrub<K: Keyspace>(&mut self, keyspace: &mut K, now: Moment) -> Scrubbed {
+        if !self.links.iter().any(|link| link.peer == Peer::Items) {
+            self.scrub.rest(keyspace);
+            return Scrubbed::default();
+        }
+        let (range, shards) = (self.range(), self.config.shards);
+        self.scrub.fill(now, shards);
+        let told = self.scrub.step(keyspace, range, shards);
+        if let Some((slot, digest)) = told {
+            self.tell_digest(slot, Some(digest), limits::SCRUB_QUEUE_ITEMS_MAX);
+        }
+        Scrubbed { sends: told.is_some(), more: self.scrub.is_due(shards) }
+    }
+
+    /// Scrubs `slot` before any other.
+    pub fn scrub_first(&mut self, slot: HashSlot) {
+        if self.range().contains(slot) {
+            self.scrub.first(slot);
+        }
+    }
+
+    /// Lets every replica that has `slot` note the digest that it has at this point of the stream, which is returned.
+    pub fn probe(&mut self, slot: HashSlot) -> Offset {
+        self.tell_digest(slot, None, limits::PROBE_QUEUE_ITEMS_MAX)
+    }
+
+    /// Tells every replica that has `slot`, and for which no more than some items wait, the digest that it has at this moment.
+    fn tell_digest(&mut self, slot: HashSlot, digest: Option<Digest>, waiting_max: usize) -> Offset {
+        self.backlog.close_run();
+        let at = self.backlog.closed();
+        let line = Item::<&[u8]>::Digest { slot, at, digest }.encode();
+        for link in self.links.iter_mut().filter(|link| link.takes_digest_of(slot, waiting_max)) {
+            link.push(at, line.clone());
+        }
+        at
+    }
+
+    /// What the scrub has done so far.
+    pub fn scrub_counters(&self) -> scrub::Counters {
+        self.scrub.counters
     }
 
     /// The replicas that are remembered.
@@ -357,6 +409,7 @@ impl Source {
                 return Ok(None);
             }
             self.walk.step(&mut self.links, index, &mut self.backlog, keyspace);
+            self.walk.unproved.drain(..).for_each(|slot| self.scrub.first(slot));
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Walk {
     open: Vec<OpenSlot>,
     /// Where the search for the next slot begins.
     next: HashSlot,
+    /// Slots whose dump ended without a digest, until somebody sees to it.
+    pub unproved: Vec<HashSlot>,
     /// Slots dumped so far, in whole or in part, for INFO.
     pub slots_dumped: u64,
 }
@@ -50,7 +52,7 @@ struct OpenSlot {
 
 impl Walk {
     pub fn new() -> Walk {
-        Walk { open: Vec::new(), next: HashSlot::from_crc16(0), slots_dumped: 0 }
+        Walk { open: Vec::new(), next: HashSlot::from_crc16(0), unproved: Vec::new(), slots_dumped: 0 }
     }
 
     /// Encodes the next piece and queues it for its members. `caller` is the index of a link that needs a slot.
@@ -154,6 +156,9 @@ impl Walk {
             // What the keyspace is now is not what it was where the members are held.
             let small = bytes <= limits::DIGEST_AT_ONCE_BYTES_MAX && held.is_none();
             let digest = small.then(|| keyspace.digest(Copy::Live, slot));
+            if !small {
+                self.unproved.push(slot);
+            }
             Item::<&[u8]>::SlotEnd { slot, at, digest }.encode()
         });
         let holds = rest.as_ref().is_some_and(|cursor| cursor.frozen);

@@ -649,7 +649,8 @@ mod tests {
             Item::SlotEnd { slot: slot(8), at, digest: None },
             Item::SlotDrop { slot: slot(9) },
             Item::SyncEnd { at },
-            Item::Digest { slot: slot(1), at, digest: Digest(1) },
+            Item::Digest { slot: slot(1), at, digest: Some(Digest(1)) },
+            Item::Digest { slot: slot(2), at, digest: None },
             Item::GetAck,
             Item::Ping { generation: Generation::new(9).unwrap(), next: at },
         ];
@@ -705,7 +706,7 @@ mod tests {
     fn items_have_these_bytes() {
         let slot = HashSlot::new(8).unwrap();
         let at = Offset::new(4);
-        let golden: [(Item<&[u8]>, &[u8]); 10] = [
+        let golden: [(Item<&[u8]>, &[u8]); 11] = [
             (Item::Sync { generation: Generation::new(9).unwrap(), at, last_tx: 6 }, b"+SYNC 9 4 6\r\n"),
             (Item::Slots { first: slot, count: 3, at, payload: b"xyz" }, b"+SLOTS 8 3 4 3\r\nxyz"),
             (Item::SlotBegin { slot, at }, b"+SLOTBEGIN 8 4\r\n"),
@@ -713,7 +714,8 @@ mod tests {
             (Item::SlotEnd { slot, at, digest: None }, b"+SLOTEND 8 4 -\r\n"),
             (Item::SlotDrop { slot }, b"+SLOTDROP 8\r\n"),
             (Item::SyncEnd { at }, b"+SYNCEND 4\r\n"),
-            (Item::Digest { slot, at, digest: Digest(1) }, b"+DIGEST 8 4 0000000000000001\r\n"),
+            (Item::Digest { slot, at, digest: Some(Digest(1)) }, b"+DIGEST 8 4 0000000000000001\r\n"),
+            (Item::Digest { slot, at, digest: None }, b"+DIGEST 8 4 -\r\n"),
             (Item::GetAck, b"+GETACK\r\n"),
             (Item::Ping { generation: Generation::new(9).unwrap(), next: at }, b"+PING 9 4\r\n"),
         ];

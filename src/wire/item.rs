@@ -68,14 +68,15 @@ pub enum Item<P> {
         /// The position.
         at: Offset,
     },
-    /// `+DIGEST slot H digest`: the digest of a slot at `H`.
+    /// `+DIGEST slot H digest`: the digest of a slot at `H`, to be held against the receiver's; or `-`, for the receiver to note
+    /// its own.
     Digest {
         /// The slot.
         slot: HashSlot,
         /// The position.
         at: Offset,
-        /// Its digest there.
-        digest: Digest,
+        /// Its digest there, if it is told.
+        digest: Option<Digest>,
     },
     /// `+GETACK`: acknowledge at once.
     GetAck,
@@ -105,9 +106,7 @@ impl<P: AsRef<[u8]>> Item<P> {
             Item::SlotEnd { slot, at, digest } => (format!("+SLOTEND {slot} {at} {}\r\n", digest_field(*digest)), b""),
             Item::SlotDrop { slot } => (format!("+SLOTDROP {slot}\r\n"), b""),
             Item::SyncEnd { at } => (format!("+SYNCEND {at}\r\n"), b""),
-            Item::Digest { slot, at, digest } => {
-                (format!("+DIGEST {slot} {at} {}\r\n", digest_field(Some(*digest))), b"")
-            }
+            Item::Digest { slot, at, digest } => (format!("+DIGEST {slot} {at} {}\r\n", digest_field(*digest)), b""),
             Item::GetAck => ("+GETACK\r\n".into(), b""),
             Item::Ping { generation, next } => (format!("+PING {generation} {next}\r\n"), b""),
         };
@@ -239,7 +238,7 @@ pub(super) fn parse_line(line: &[u8]) -> Result<Line, WireError> {
         "SLOTEND" => Line::Item(Item::SlotEnd { slot: slot(0)?, at: offset(1)?, digest: digest(2)? }),
         "SLOTDROP" => Line::Item(Item::SlotDrop { slot: slot(0)? }),
         "SYNCEND" => Line::Item(Item::SyncEnd { at: offset(0)? }),
-        "DIGEST" => Line::Item(Item::Digest { slot: slot(0)?, at: offset(1)?, digest: digest(2)?.ok_or_else(bad)? }),
+        "DIGEST" => Line::Item(Item::Digest { slot: slot(0)?, at: offset(1)?, digest: digest(2)? }),
         "GETACK" => Line::Item(Item::GetAck),
         "PING" => Line::Item(Item::Ping { generation: generation(0)?, next: offset(1)? }),
         _ => Line::Unknown,

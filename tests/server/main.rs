@@ -15,6 +15,7 @@ mod load;
 mod mirror;
 mod order;
 mod relay;
+mod scrub;
 mod stale;
 mod transactions;
 mod wait;

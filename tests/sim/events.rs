@@ -90,6 +90,14 @@ events! {
     Damaged 10,
     /// A replica asked for a slot again.
     Asked 10,
+    /// A key of a replica was spoiled.
+    Spoiled 80,
+    /// A slot that had been spoiled was as it was recorded again.
+    Repaired 50,
+    /// A replica asked for a slot that it has whole.
+    Repair 20,
+    /// A replica took a digest in steps.
+    DigestInSteps 50,
     /// An acknowledgement was counted by the primary.
     CountedAck 200,
 }

@@ -22,6 +22,12 @@ pub struct Plan {
     pub value_piece_bytes: usize,
     /// Every so manyeth piece of a slot is sent damaged, with a check that fits.
     pub damage_every: u64,
+    /// Bytes of a step of a digest.
+    pub digest_step_bytes: usize,
+    /// Slots whose digests a primary tells in a second.
+    pub scrub_slots_per_second: u32,
+    /// One in this many ticks spoils a key of a replica.
+    pub spoil_every: u64,
     /// Bytes of dump items that wait for a link.
     pub dump_queue_bytes: usize,
     /// Batches that a ring between puller and owner holds.
@@ -79,6 +85,9 @@ impl Plan {
             checks: one_of(&[1, 1, 1, 0]) == 1,
             flip_every: one_of(&[20, 200, 1_000_000]),
             damage_every: one_of(&[5, 20, 1_000_000]),
+            digest_step_bytes: one_of(&[1, 1, 300, 128 << 10]) as usize,
+            scrub_slots_per_second: one_of(&[0, 16, 100]) as u32,
+            spoil_every: one_of(&[20, 100, 1_000_000]),
             dump_queue_bytes: one_of(&[1, 131_200, 132_000, 1 << 20]) as usize,
             ring_batches: one_of(&[1, 1, 2, 8]) as usize,
             read_bytes: one_of(&[50, 1_000, 100_000]) as usize,
@@ -114,6 +123,9 @@ impl Plan {
             flip_every: u64::MAX,
             damage_every: u64::MAX,
             dump_queue_bytes: 1 << 20,
+            digest_step_bytes: 300,
+            scrub_slots_per_second: 16,
+            spoil_every: u64::MAX,
             ring_batches: 8,
             read_bytes: 100_000,
             turns: 20,

@@ -25,10 +25,16 @@ pub enum Plant {
     KeepStaging,
     /// Frames go between the pieces of a list.
     ListAsOfNow,
+    /// A digest is of one frame more than the offset that it names.
+    DigestOneLate,
+    /// A replica does not look at digests.
+    IgnoreDigests,
+    /// A replica's digest in steps is of its last moment, not of the position that it is compared at.
+    DigestOfEnd,
 }
 
 impl Plant {
-    pub const BUGS: [Plant; 10] = [
+    pub const BUGS: [Plant; 13] = [
         Plant::SkipFrame,
         Plant::ApplyTwice,
         Plant::AckBeforeApply,
@@ -39,5 +45,8 @@ impl Plant {
         Plant::SkipStaging,
         Plant::KeepStaging,
         Plant::ListAsOfNow,
+        Plant::DigestOneLate,
+        Plant::IgnoreDigests,
+        Plant::DigestOfEnd,
     ];
 }

@@ -73,7 +73,9 @@ impl Primary {
                 source = source.without_checks();
             }
             source.set_dump_queue_bytes(plan.dump_queue_bytes);
+            source.set_scrub_slots_per_second(plan.scrub_slots_per_second);
             let mut core = Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed);
+            core.store.set_digest_step_bytes(plan.digest_step_bytes);
             core.store.set_value_piece_bytes(plan.value_piece_bytes);
             Shard {
                 core,
@@ -86,9 +88,12 @@ impl Primary {
         Primary { generation, shards: shards.shards().map(shard).collect() }
     }
 
-    /// From now on nothing is damaged.
+    /// From now on nothing is damaged, and digests are told only of what is asked for: a slow link comes to rest.
     pub fn heal(&mut self) {
         for shard in &mut self.shards {
+            if let Some((source, _)) = shard.core.source_and_store() {
+                source.set_scrub_slots_per_second(0);
+            }
             shard.pieces.damage_every = u64::MAX;
         }
     }
@@ -142,6 +147,13 @@ impl Shard {
             cursor = next;
         }
         keys
+    }
+
+    /// The scrub goes on, with `first` before anything else.
+    pub fn scrub(&mut self, first: Option<HashSlot>, now: Moment) {
+        let (source, _) = self.core.source_and_store().expect("it is a primary's");
+        first.into_iter().for_each(|slot| source.scrub_first(slot));
+        while self.core.scrub(now).more {}
     }
 
     pub fn end_turn(&mut self) {
@@ -255,7 +267,12 @@ impl Shard {
         while connection.unsent.len() < room {
             match connection.session.poll_transmit(source, &dumped, now) {
                 Ok(None) => break,
-                Ok(Some(bytes)) if plant == Plant::DumpOneLate => late_by_one(&mut connection.unsent, &bytes),
+                Ok(Some(bytes)) if plant == Plant::DumpOneLate => {
+                    late_by_one(&mut connection.unsent, &bytes, "+SLOTS", 3);
+                }
+                Ok(Some(bytes)) if plant == Plant::DigestOneLate => {
+                    late_by_one(&mut connection.unsent, &bytes, "+DIGEST", 2);
+                }
                 Ok(Some(bytes)) => {
                     connection.watch.see(&bytes, &mut connection.places, |_, _| {});
                     let mut bytes = bytes.to_vec();
@@ -335,16 +352,16 @@ impl Pieces {
     }
 }
 
-/// Puts a dump item before the frame that it already shows, under the offset of that frame.
-fn late_by_one(out: &mut Vec<u8>, item: &[u8]) {
+/// Puts an item, `word`, before the frame that it already shows, under the offset of that frame, which is the line's word `index`.
+fn late_by_one(out: &mut Vec<u8>, item: &[u8], word: &str, index: usize) {
     let plain = |out: &mut Vec<u8>| out.extend_from_slice(item);
     let end = item.iter().position(|&byte| byte == b'\n').unwrap_or(0);
     let line = String::from_utf8_lossy(&item[..end]).into_owned();
     let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-    if words[0] != "+SLOTS" {
+    if words[0] != word {
         return plain(out);
     }
-    let Some(at) = words[3].parse::<u64>().ok().and_then(|at| at.checked_sub(1)) else { return plain(out) };
+    let Some(at) = words[index].parse::<u64>().ok().and_then(|at| at.checked_sub(1)) else { return plain(out) };
     let frame = format!("*2\r\n:{at}\r\n");
     let Some(begin) = out.windows(frame.len()).rposition(|window| window == frame.as_bytes()) else {
         return plain(out);
@@ -357,7 +374,7 @@ fn late_by_one(out: &mut Vec<u8>, item: &[u8]) {
     {
         return plain(out);
     }
-    words[3] = at.to_string();
+    words[index] = at.to_string();
     let frame = out.split_off(begin);
     out.extend_from_slice(words.join(" ").as_bytes());
     out.extend_from_slice(&item[end..]);

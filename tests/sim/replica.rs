@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use fastrand::Rng;
 use kevy_replicate::handshake::{ReplicaId, Verdict, decode_answer};
-use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
+use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange, UnixMs};
 use kevy_replicate::replica::{Ask, Dial, Dialled, Event as Said, Session, SessionConfig, SessionError};
 use kevy_replicate::shard::following::{Following, Offered, Policy};
 use kevy_replicate::shard::{Batch, Body, Done, Role, Router, Shard as Core};
 use kevy_replicate::snapshot::{Copy, Keyspace};
-use kevy_replicate::store::{KeyspaceStore, hash};
+use kevy_replicate::store::{KeyspaceStore, ScanCursor, hash};
 use kevy_replicate::wire::{Decoder, Frames, Item, Message};
 
 use crate::events::{Event, Events};
@@ -116,11 +116,9 @@ impl Replica {
         let policy = Policy { read_only: true, serve_stale: false };
         let owner = |owner| {
             let following = Following::new(shards.slots_of(owner), upstream, policy);
-            Owner {
-                core: Core::new(owner, shards, Role::Replica(Box::new(following)), plan.seed),
-                effects: 0,
-                positions: upstream.shards().map(|_| None).collect(),
-            }
+            let mut core = Core::new(owner, shards, Role::Replica(Box::new(following)), plan.seed);
+            core.store.set_digest_step_bytes(plan.digest_step_bytes);
+            Owner { core, effects: 0, positions: upstream.shards().map(|_| None).collect() }
         };
         Replica {
             streams: upstream.shards().map(stream).collect(),
@@ -208,7 +206,9 @@ impl Replica {
                             let partly = router.missing() > 0;
                             events.count(if partly { Event::ResumeMidSync } else { Event::Resume });
                         }
-                        if unchecked.is_none() {
+                        let ignored =
+                            self.plant == Plant::IgnoreDigests && matches!(said, Said::Item(Item::Digest { .. }));
+                        if unchecked.is_none() && !ignored {
                             router.take(said, hash::locate);
                         }
                     }
@@ -237,12 +237,48 @@ impl Replica {
     pub fn turn(&mut self, rng: &mut Rng, events: &mut Events) -> Option<(usize, Vec<Ask>)> {
         let stream = rng.usize(..self.streams.len());
         let owner = rng.usize(..self.owners.len());
-        match rng.u8(0..4) {
+        match rng.u8(0..5) {
+            4 => self.prove(owner, events),
             0 => self.push(stream, owner, rng, events),
             1 | 2 => self.apply(stream, owner),
             _ => return Some((stream, self.complete(stream, owner, rng, events))),
         }
         None
+    }
+
+    /// The owners take a step of the digests that they take.
+    fn prove(&mut self, owner: usize, events: &mut Events) {
+        let Owner { core, .. } = &mut self.owners[owner];
+        let (following, store) = core.following_and_store().expect("it is a replica's");
+        events.add(Event::DigestInSteps, following.is_proving().into());
+        following.prove(store);
+    }
+
+    /// Something goes wrong in the memory of this node: a key of `slot`, which is whole, is another than it was. `true` if there
+    /// was one.
+    pub fn spoil(&mut self, stream: usize, slot: HashSlot, rng: &mut Rng) -> bool {
+        let owner = self.owner_of(slot);
+        if !self.is_done(stream, owner, slot) {
+            return false;
+        }
+        let store = &mut self.owners[owner].core.store;
+        let mut found = None;
+        store.scan(ScanCursor::at_slot(slot), 1, |entry| {
+            if hash::slot_of(entry.key()) == slot {
+                found = Some((entry.key().to_vec(), entry.expiry()));
+            }
+        });
+        let Some((key, expiry)) = found else { return false };
+        match rng.u8(..4) {
+            0 => _ = store.remove(hash::locate(&key), &key),
+            1 => _ = store.set_expiry(hash::locate(&key), &key, Some(UnixMs::new(1))),
+            2 => store.set_string(hash::locate(&key), &key, b"spoiled", expiry),
+            _ => {
+                let more = [&key[..], b"-more"].concat();
+                store.set_string(hash::locate(&more), &more, b"spoiled", None);
+            }
+        }
+        true
     }
 
     /// The puller moves batches to a ring, as far as it takes them.
@@ -260,7 +296,7 @@ impl Replica {
             let loses = self.plant == Plant::LoseBatch && matches!(batch.body, Body::Frames(_)) && rng.u8(0..30) == 0;
             if loses && ring.batches.is_empty() && ring.done.is_empty() {
                 let missing = self.owners[owner].following().missing(ShardId::new(stream as u16));
-                ring.done.push_back(Done { missing, asks: Vec::new(), emptied: None });
+                ring.done.push_back(Done { missing, ..Done::default() });
             } else {
                 ring.batches.push_back(batch);
             }
@@ -304,7 +340,9 @@ impl Replica {
             let Some(done) = rings[owner].done.pop_front() else { break };
             for ask in router.complete(ShardId::new(owner as u16), done) {
                 events.count(Event::Asked);
-                assert!(events.get(Event::Damaged) > 0, "{ask:?}, and nothing was damaged");
+                let wrong = events.get(Event::Damaged) + events.get(Event::Spoiled);
+                assert!(wrong > 0, "{ask:?}, and nothing was damaged");
+                events.add(Event::Repair, ask.whole.into());
                 session.need(ask.slot, ask.whole);
                 asked.push(ask);
             }

@@ -1,7 +1,7 @@
 //! The real store, seen as a run wants it: dumped in pieces of its size, or with a bug that is planted.
 
 use kevy_replicate::id::{Digest, HashSlot};
-use kevy_replicate::snapshot::{ApplyError, Copy, DumpCursor, Keyspace, LoadError, Located};
+use kevy_replicate::snapshot::{ApplyError, AsOf, Copy, DumpCursor, Keyspace, LoadError, Located, SumId, Summed};
 use kevy_replicate::store::KeyspaceStore;
 use kevy_replicate::wire::Argv;
 
@@ -103,6 +103,18 @@ impl Keyspace for Applied<'_> {
 
     fn digest(&self, copy: Copy, slot: HashSlot) -> Digest {
         self.real.digest(copy, slot)
+    }
+
+    fn digest_begin(&mut self, slot: HashSlot, of: AsOf) -> Summed {
+        self.real.digest_begin(slot, if self.plant == Plant::DigestOfEnd { AsOf::End } else { of })
+    }
+
+    fn digest_step(&mut self, id: SumId) -> Summed {
+        self.real.digest_step(id)
+    }
+
+    fn digest_forget(&mut self, id: SumId) {
+        self.real.digest_forget(id);
     }
 
     fn begin(&mut self, slot: HashSlot) {

@@ -55,6 +55,10 @@ pub struct World {
     places: Vec<Vec<Places>>,
     /// Slots of which a damaged piece was sent to a stream of a replica.
     damaged: HashSet<(usize, usize, HashSlot)>,
+    /// What was spoiled in a replica's memory and is not yet as it was recorded again.
+    spoiled: HashSet<(usize, HashSlot)>,
+    /// Whether nothing goes wrong any more.
+    healed: bool,
     /// What the workload aimed at so far.
     aimed: Matrix,
     /// A replica that does nothing, and reads nothing.
@@ -113,6 +117,8 @@ impl World {
             arrived: 0,
             frames: replicas.iter().map(|_| vec![0; usize::from(shards.get())]).collect(),
             damaged: HashSet::new(),
+            spoiled: HashSet::new(),
+            healed: false,
             workload,
             starts: 1,
             replica_starts: replicas.len() as u64,
@@ -158,6 +164,7 @@ impl World {
     /// Leaves the cluster alone until all rests, and sees whether all are equal.
     fn settle(&mut self) {
         let healed = self.now;
+        self.healed = true;
         while !self.is_at_rest() {
             self.tick();
             for replica in 0..self.replicas.len() {
@@ -292,6 +299,9 @@ impl World {
         if self.rng.u8(0..20) == 0 {
             self.consent(replica);
         }
+        if self.rng.u64(..self.plan.spoil_every) == 0 {
+            self.spoil(replica);
+        }
         if self.rng.u64(..self.plan.replica_restart_every) == 0 {
             self.restart_replica(replica);
         }
@@ -333,7 +343,34 @@ impl World {
         self.replicas[replica] = Replica::start(&self.plan, self.plant, replica, self.replica_starts);
         self.replica_starts += 1;
         self.stale.retain(|(of, _), _| *of != replica);
+        self.spoiled.retain(|(of, _)| *of != replica);
         self.places[replica].fill(Places::new());
+    }
+
+    /// Something goes wrong in the memory of a replica.
+    fn spoil(&mut self, replica: usize) {
+        let stream = self.rng.usize(..self.primary.shards.len());
+        let slots: Vec<HashSlot> = self.workload.slots(ShardId::new(stream as u16)).collect();
+        let slot = slots[self.rng.usize(..slots.len())];
+        if self.replicas[replica].spoil(stream, slot, &mut self.rng) {
+            self.events.count(Event::Spoiled);
+            self.trace(format_args!("replica {replica} stream {stream}: slot {slot} is spoiled"));
+            self.spoiled.insert((replica, slot));
+            self.damaged.insert((replica, stream, slot));
+        }
+    }
+
+    /// The scrub of a shard goes on. Few of the slots ever hold a key: those come more often than by the round alone.
+    fn scrub(&mut self, shard: usize) {
+        if self.healed && self.spoiled.is_empty() {
+            return;
+        }
+        let sooner = self.rng.u8(0..40) == 0;
+        let slots: Vec<HashSlot> = self.workload.slots(ShardId::new(shard as u16)).collect();
+        let first = sooner.then(|| slots[self.rng.usize(..slots.len())]);
+        let now = self.moment();
+        self.primary.shards[shard].scrub(first, now);
+        self.tell(shard);
     }
 
     /// The operator's word: what a primary that came back empty holds is to be followed.
@@ -412,6 +449,7 @@ impl World {
                 self.end_turn(shard);
             }
         }
+        (0..self.primary.shards.len()).for_each(|shard| self.scrub(shard));
         let mut order: Vec<(usize, usize)> = (0..self.replicas.len())
             .flat_map(|replica| (0..self.primary.shards.len()).map(move |stream| (replica, stream)))
             .collect();
@@ -537,6 +575,7 @@ impl World {
     /// Whether nothing is left to do.
     fn is_at_rest(&self) -> bool {
         !self.open_turns.contains(&true)
+            && self.spoiled.iter().all(|(replica, _)| self.stopped == Some(*replica))
             && self.replicas.iter().enumerate().filter(|(index, _)| self.stopped != Some(*index)).all(|(index, node)| {
                 self.primary.shards.iter().enumerate().all(|(stream, shard)| {
                     matches!(&self.links[index][stream], Connection::Up { link, number, .. } if link.is_idle() && shard.has_sent(*number))
@@ -609,6 +648,11 @@ impl World {
                     );
                     self.stale.remove(&(replica, slot));
                     let recorded = history.digest(slot, applied);
+                    if live == recorded {
+                        self.events.add(Event::Repaired, self.spoiled.remove(&(replica, slot)).into());
+                    } else if self.spoiled.contains(&(replica, slot)) {
+                        continue;
+                    }
                     assert_eq!(
                         live, recorded,
                         "replica {replica} stream {stream} owner {owner}: slot {slot} is not what was recorded below {applied}"

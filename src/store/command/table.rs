@@ -475,6 +475,7 @@ static TABLE: &[Spec] = &[
     row("config", -2, NO_KEYS, OPERATOR, SERVER),
     row("debug", -2, NO_KEYS, OPERATOR, SERVER),
     row("info", -1, NO_KEYS, ALWAYS, SERVER),
+    row("kevy", -2, NO_KEYS, OPERATOR, SERVER),
     row("lastsave", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("replicaof", 3, NO_KEYS, OPERATOR, SERVER),
     row("slaveof", 3, NO_KEYS, OPERATOR, SERVER),
