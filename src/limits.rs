@@ -159,8 +159,11 @@ pub const DIGEST_AT_ONCE_BYTES_MAX: usize = 1 << 20;
 /// Milliseconds between two acknowledgements that nobody asked for.
 pub const ACK_INTERVAL_MS: u64 = 1;
 
+/// Milliseconds for which a link that ends tries to say why.
+pub const LAST_WORDS_MS: u64 = 1_000;
+
 /// Milliseconds that a dial may take.
-pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
+pub const CONNECT_TIMEOUT_MS: u64 = 3_000;
 
 /// Milliseconds of silence after which a blocking client gives its link up.
 pub const CLIENT_LINK_TIMEOUT_MS: u64 = 60_000;
@@ -186,7 +189,7 @@ pub const MESH_REQUESTS: usize = 256;
 /// Bytes of replies that a connection keeps room for, and at which a pipeline hands them out.
 pub const REPLY_BYTES_KEPT: usize = 1 << 20;
 
-/// Milliseconds before a link that just broke is dialled again, at first and at most.
+/// Milliseconds before a link that broke is dialled again, once the first dial, which is made at once, has failed; and at most.
 pub const REDIAL_MS_MIN: u64 = 5;
 /// See [`REDIAL_MS_MIN`].
-pub const REDIAL_MS_MAX: u64 = 1_000;
+pub const REDIAL_MS_MAX: u64 = 500;

@@ -298,12 +298,21 @@ impl ReplicaClient {
     /// As [`connect`](Self::connect). Where it [needs a sync](ClientError::needs_sync) that this client cannot take, there is no
     /// way on but a new one, from nothing.
     pub fn redial(&mut self) -> Result<(), ClientError> {
+        let exchanged = match self.try_redial() {
+            // It was only asked what it is.
+            Err(ClientError::Session(SessionError::Willing)) => self.try_redial(),
+            other => other,
+        };
+        self.welcome = exchanged?;
+        self.ended = false;
+        Ok(())
+    }
+
+    fn try_redial(&mut self) -> Result<Welcome, ClientError> {
         self.socket = dial(&self.address)?;
         self.session.count_dials_from(DIALS.fetch_add(1, Ordering::Relaxed));
         self.session.dial(Dial { dialled: Dialled::Again, holds_data: self.holds_data }, self.now());
-        self.welcome = exchange(&self.socket, &self.address, &mut self.session, self.began)?;
-        self.ended = false;
-        Ok(())
+        exchange(&self.socket, &self.address, &mut self.session, self.began)
     }
 
     fn open(

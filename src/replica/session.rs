@@ -69,6 +69,8 @@ pub struct Session {
     /// The link goes on from a claim that lacked nothing: that is to be told.
     whole_due: bool,
     dials: u64,
+    /// The upstream would have erased what is here: it is only asked what it is, until that is no longer so.
+    wary: bool,
     heard: Moment,
     progress: Progress,
     /// Whether check lines are asked for.
@@ -204,6 +206,9 @@ pub enum SessionError {
     /// An item came that was not asked for.
     #[error("a dump item came on a link that takes none")]
     UnwantedItem,
+    /// The upstream, which was only asked what it is after it had been refused, may be followed now: dial again.
+    #[error("the upstream may be followed again")]
+    Willing,
     /// Nothing was heard for too long, or nothing that makes sense.
     #[error("silent for {0} ms")]
     Silent(u64),
@@ -226,6 +231,7 @@ impl Session {
             promised: None,
             whole_due: false,
             dials: 0,
+            wary: false,
             heard: Moment::ZERO,
             progress: Progress::default(),
             checks: true,
@@ -261,7 +267,7 @@ impl Session {
             form: Form::Ours(Options {
                 dialer: Some(Dialer { run: self.config.run, dial: self.dials }),
                 flags: Flags { crc: self.checks, items: self.config.items, observer: self.config.observer },
-                purpose: Purpose::Follow,
+                purpose: if self.wary { Purpose::Learn } else { Purpose::Follow },
                 client: self.config.client.clone(),
                 repl_base: self.config.repl_base,
                 ..Options::new(self.config.stream.map(|shard| StreamOf { shard, of: self.shards() }))
@@ -296,6 +302,7 @@ impl Session {
         self.done.clear();
         self.needs.clear();
         self.ack = Ack::default();
+        self.wary = false;
     }
 
     /// Room for bytes to be received into.
@@ -523,7 +530,14 @@ impl Session {
             Answer::Refused(refusal) => return Err(SessionError::Refused(refusal)),
             Answer::Offset(_) | Answer::Generation { .. } => return Err(SessionError::OtherForm),
         };
+        let was_wary = self.wary;
+        // Whoever refuses again and again must not have a sync begun each time.
+        self.wary = self.config.items;
         guard(held, &welcome)?;
+        self.wary = false;
+        if was_wary {
+            return Err(SessionError::Willing);
+        }
         let phase = match welcome.verdict {
             Verdict::Sync(_) => Phase::BeforeSync,
             Verdict::Stream => Phase::Live,

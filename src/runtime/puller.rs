@@ -139,6 +139,26 @@ impl Stop {
     }
 }
 
+/// How long to wait before the next dial: not at all at first, then longer and longer, up to a bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backoff {
+    pause_ms: u64,
+}
+
+impl Backoff {
+    /// Before the first dial.
+    pub fn new() -> Backoff {
+        Backoff::default()
+    }
+
+    /// The pause before the next dial.
+    pub fn next_pause(&mut self) -> Duration {
+        let pause = self.pause_ms;
+        self.pause_ms = (pause * 2).clamp(limits::REDIAL_MS_MIN, limits::REDIAL_MS_MAX);
+        Duration::from_millis(pause)
+    }
+}
+
 impl Puller {
     /// A puller of `stream` from `host:port`, which has sent nothing yet. With `lanes` its slots are owned by several shards.
     #[allow(clippy::too_many_arguments, reason = "all of it is decided by whoever sets up what is followed")]
@@ -185,7 +205,7 @@ impl Puller {
 
     /// Follows the stream, dialling again and again, until it is stopped or the upstream has another number of shards.
     pub async fn run(mut self) -> PullEnd {
-        let mut backoff = limits::REDIAL_MS_MIN;
+        let mut backoff = Backoff::new();
         loop {
             let began = now();
             let end = self.link().await;
@@ -195,6 +215,8 @@ impl Puller {
                     self.drain().await;
                     return end;
                 }
+                // It was only asked what it is.
+                PullEnd::Session(SessionError::Willing) => continue,
                 _ => {}
             }
             {
@@ -208,10 +230,10 @@ impl Puller {
                 standing.error = Some(end.to_string());
             }
             // A link that lived is dialled again at once.
-            let lived = now().ms_since(began) >= limits::REDIAL_MS_MAX;
-            backoff = if lived { limits::REDIAL_MS_MIN } else { (backoff * 2).min(limits::REDIAL_MS_MAX) };
-            let pause = async { sleep(Duration::from_millis(backoff)).await };
-            pause.or(self.stop.stopped()).await;
+            if now().ms_since(began) >= limits::REDIAL_MS_MAX {
+                backoff = Backoff::new();
+            }
+            sleep(backoff.next_pause()).or(self.stop.stopped()).await;
             if self.stop.is_stopped() {
                 self.drain().await;
                 return PullEnd::Stopped;

@@ -3,15 +3,17 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::FutureExt;
 
-use super::clock::{now, sleep_until};
+use super::clock::{now, sleep, sleep_until};
 use super::local::Local;
 use super::outlet::Outlet;
 use super::stream::{Moved, Stream};
 use super::turn::Turn;
+use crate::limits;
 use crate::source::session::{Event, Session, SessionError, Timeouts};
 
 /// Why a connection ended.
@@ -48,7 +50,11 @@ pub async fn serve(local: Rc<Local>, mut stream: Stream, timeouts: Timeouts) {
         _ => Bytes::new(),
     };
     // The link ends whether they arrive or not.
-    let _ = stream.write_all(&words).await;
+    let late = async {
+        sleep(Duration::from_millis(limits::LAST_WORDS_MS)).await;
+        Ok(())
+    };
+    let _ = stream.write_all(&words).or(late).await;
     if let Some((source, _)) = local.core().source_and_store() {
         outlet.borrow_mut().session.hang_up(source, now());
     }
@@ -65,6 +71,7 @@ async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, outlet: &Rc<Re
     let mut turn = Turn::begin();
     loop {
         let epoch = local.to_send.epoch();
+        let links = local.links_changed.epoch();
         let sending = match next_send(local, outlet) {
             None => return LinkEnd::NotPrimary,
             Some(Ok(bytes)) => bytes,
@@ -80,6 +87,10 @@ async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, outlet: &Rc<Re
             }
             None
         };
+        let changed = async {
+            local.links_changed.past(links).await;
+            None
+        };
         let timer = async {
             sleep_until(deadline).await;
             None
@@ -88,7 +99,7 @@ async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, outlet: &Rc<Re
             local.executor().shutdown().await;
             None
         };
-        match turn.wait_for(moved.or(woken).or(timer).or(ending)).await {
+        match turn.wait_for(moved.or(woken).or(changed).or(timer).or(ending)).await {
             Some(Ok(Moved::Written(len))) => outlet.borrow_mut().sent(len),
             Some(Ok(Moved::Read(0))) => return LinkEnd::Closed,
             Some(Ok(Moved::Read(len))) => {
@@ -101,6 +112,14 @@ async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, outlet: &Rc<Re
         }
         if local.executor().is_shutting_down() {
             return LinkEnd::Shutdown;
+        }
+        // Even while the socket takes nothing.
+        if local.links_changed.epoch() != links {
+            let core = local.core();
+            let Some(source) = core.source() else { return LinkEnd::NotPrimary };
+            if let Err(error) = outlet.borrow().session.check_link(source) {
+                return error.into();
+            }
         }
         if let Err(error) = outlet.borrow_mut().session.handle_timeout(now()) {
             return error.into();
@@ -117,6 +136,7 @@ fn next_send(local: &Local, outlet: &RefCell<Outlet>) -> Option<Result<Bytes, Se
 fn receive(local: &Local, outlet: &Rc<RefCell<Outlet>>, bytes: &[u8], peer: &str) -> Result<(), LinkEnd> {
     let mut acked = false;
     let mut attached = false;
+    let mut replaced = false;
     {
         let mut core = local.core();
         let shard = core.id();
@@ -124,8 +144,9 @@ fn receive(local: &Local, outlet: &Rc<RefCell<Outlet>>, bytes: &[u8], peer: &str
         outlet.borrow_mut().session.handle_input(source, bytes, now(), |event| match event {
             Event::Acked => acked = true,
             Event::Told => {}
-            Event::Attached { ref hello, verdict, .. } => {
+            Event::Attached { ref hello, verdict, replaces } => {
                 attached = true;
+                replaced |= replaces.is_some();
                 match event.sync_reason() {
                     Some(reason) => {
                         tracing::info!(%shard, replica = %hello.id, %peer, reason = reason.name(), "full sync: {reason}")
@@ -140,8 +161,10 @@ fn receive(local: &Local, outlet: &Rc<RefCell<Outlet>>, bytes: &[u8], peer: &str
     }
     if attached {
         local.open_outlet(Rc::clone(outlet));
-        // A link that was replaced finds out when it is woken.
         local.to_send.raise();
+    }
+    if replaced {
+        local.links_changed.raise();
     }
     Ok(())
 }

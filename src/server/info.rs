@@ -121,6 +121,8 @@ pub struct Recorded {
     pub slots_dumped: u64,
     /// Syncs, by the name of their reason.
     pub sync_full: BTreeMap<&'static str, u64>,
+    /// Replicas that are not connected, and still remembered.
+    pub away: u64,
     /// The replicas that are connected to this stream.
     pub links: Vec<Link>,
 }
@@ -366,6 +368,7 @@ impl Snapshot {
             let (state, lag) = (state(online), ack_age_ms / 1_000);
             line(out, format_args!("slave{i}:ip={ip},port={port},state={state},offset={acked},lag={lag}"));
         }
+        line(out, format_args!("replicas_away:{}", streams.iter().map(|s| s.away).max().unwrap_or(0)));
         line(out, format_args!("master_replid:{:040x}", generation.get()));
         line(out, format_args!("master_repl_offset:{}", self.recorded_next()));
         line(out, format_args!("repl_port_base:{port_base}"));
@@ -571,6 +574,7 @@ mod tests {
             sync_partial_err: 1,
             slots_dumped: 16_384,
             sync_full: BTreeMap::from([("empty", 1), ("too_old", 1)]),
+            away: 0,
             links,
         };
         snapshot(Standing::Primary {
@@ -622,6 +626,7 @@ role:master
 connected_slaves:2
 slave0:ip=10.0.0.7,port=6005,state=online,offset=300,lag=2
 slave1:ip=10.0.0.7,port=6005,state=sync,offset=99,lag=2
+replicas_away:0
 master_replid:0000000000000000000000000000000000000abc
 master_repl_offset:300
 repl_port_base:16004

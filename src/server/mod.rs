@@ -13,6 +13,7 @@ mod connection;
 mod demo;
 mod digests;
 mod gate;
+mod identity;
 mod node;
 mod serve;
 mod session;

@@ -7,6 +7,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use std::time::Instant;
 use super::admission::Freshness;
 use super::config::{Config, Role};
 use super::gate::Gate;
+use super::identity::Identity;
 use super::upstream::{Upstream, Wish};
 use crate::handshake::{Lineage, ReplicaId};
 use crate::id::{Generation, Offset, ShardCount, ShardId};
@@ -36,6 +38,8 @@ pub(super) struct Shared {
     pub run: u64,
     /// The name under which an upstream remembers this node.
     pub replica_id: ReplicaId,
+    /// The file that it is to be kept in, once it is needed.
+    pub replica_id_file: Option<PathBuf>,
     /// When it started.
     pub started: Instant,
     /// How many keys each shard holds, as of its last tick.
@@ -46,6 +50,8 @@ pub(super) struct Shared {
     pub next_client: AtomicU64,
     /// How often a stream was set up to be pulled.
     pub set_ups: AtomicU64,
+    /// How often an upstream was begun to be followed.
+    pub follows: AtomicU64,
     /// Whether clients may write, as far as replicas decide it.
     pub gate: Gate,
     /// When the upstream was last heard, as far as clients' reads depend on it.
@@ -76,17 +82,19 @@ pub(super) struct Pulls {
 
 impl Shared {
     /// A node that begins now.
-    pub fn new(config: Config, replica_id: ReplicaId) -> Shared {
+    pub fn new(config: Config, identity: Identity) -> Shared {
         let shards = config.shards.get();
         Shared {
             run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
             run: random(),
-            replica_id,
+            replica_id: identity.id,
+            replica_id_file: identity.unkept,
             started: Instant::now(),
             keys: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             clients: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
             set_ups: AtomicU64::new(0),
+            follows: AtomicU64::new(0),
             gate: Gate::new(config.min_replicas_to_write),
             freshness: Freshness::new(config.replica_max_staleness_ms),
             config,

@@ -11,6 +11,7 @@ use super::Failure;
 use super::config::{Config, Cpus, Role};
 use super::connection;
 use super::gate;
+use super::identity;
 use super::node::{Node, Shared, new_generation, random};
 use super::session::ClientSession;
 use super::upstream::{self, Address, Wish};
@@ -62,15 +63,10 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
         };
         replicas.push(listener);
     }
-    let replica_id = match &config.replica_id {
-        Some(id) => ReplicaId::new(id).map_err(|error| Failure::Usage(format!("replica_id {id:?}: {error}")))?,
-        None => {
-            ReplicaId::new(&format!("kevy-{:016x}", random())).map_err(|error| Failure::Other(error.to_string()))?
-        }
-    };
+    let identity = identity::find(&config).map_err(|error| Failure::Usage(format!("replica_id: {error}")))?;
     let shards = config.shards;
-    announce(&config, &replica_id);
-    let shared = Arc::new(Shared::new(config, replica_id));
+    announce(&config, &identity.id);
+    let shared = Arc::new(Shared::new(config, identity));
     let generation = new_generation();
     let mut clients = Some(clients);
     let seeds =

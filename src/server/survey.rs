@@ -184,6 +184,7 @@ fn recorded(source: &Source) -> Recorded {
     let counters = source.counters();
     let sync_full = SyncReason::ALL.iter().zip(counters.sync_full).filter(|(_, count)| *count > 0);
     let mut links = Vec::new();
+    let away = source.slots().iter().filter(|(_, slot)| slot.link().is_none()).count() as u64;
     for (id, slot) in source.slots().iter() {
         if slot.observer {
             continue;
@@ -213,6 +214,7 @@ fn recorded(source: &Source) -> Recorded {
         sync_partial_err: counters.sync_partial_err,
         slots_dumped: source.slots_dumped(),
         sync_full: sync_full.map(|(reason, count)| (reason.name(), count)).collect(),
+        away,
         links,
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_lite::FutureExt;
 
 use super::config::HostPort;
+use super::identity;
 use super::node::{Node, Pulls, new_generation};
 use crate::handshake::{Announced, Answer, Claim, Form, Hello, Options, Purpose, decode_answer};
 use crate::id::{ShardCount, ShardId};
@@ -24,7 +25,7 @@ use crate::runtime::clock::{now, sleep};
 use crate::runtime::executor::Queue;
 use crate::runtime::lane::lane;
 use crate::runtime::local::Local;
-use crate::runtime::puller::{FromPuller, PullEnd, Puller, ToOwner, own};
+use crate::runtime::puller::{Backoff, FromPuller, PullEnd, Puller, ToOwner, own};
 use crate::runtime::ring::Producer;
 use crate::runtime::stream::Stream;
 use crate::shard;
@@ -125,9 +126,10 @@ async fn follow(local: &Rc<Local>, node: &Rc<Node>, address: Address, done: Prod
     node.shared.freshness.begin(now());
     become_replica(local).await;
     drop(done);
+    keep_id(local, node);
     // The operator's word is consent to whatever the upstream holds now, and not to what it may hold after its next start.
     let mut dialled = Dialled::NewAddress;
-    let mut backoff = limits::REDIAL_MS_MIN;
+    let mut backoff = Backoff::new();
     loop {
         let learned = async { Some(learn(local, node, &upstream).await) };
         match learned.or(none_after(another(node))).await {
@@ -140,20 +142,36 @@ async fn follow(local: &Rc<Local>, node: &Rc<Node>, address: Address, done: Prod
                 watch(local).or(another(node)).await;
                 stop_all(local).await;
                 dialled = Dialled::Again;
-                backoff = limits::REDIAL_MS_MIN;
+                backoff = Backoff::new();
             }
             Some(Err(error)) => {
                 if upstream.error.borrow().as_deref() != Some(&error) {
                     tracing::warn!(host = address.host(), cause = %error, "the upstream cannot be followed; trying again");
                 }
                 *upstream.error.borrow_mut() = Some(error);
-                sleep(Duration::from_millis(backoff)).or(another(node)).await;
-                backoff = (backoff * 2).min(limits::REDIAL_MS_MAX);
+                sleep(backoff.next_pause()).or(another(node)).await;
             }
         }
         if node.wish.borrow().is_some() {
             return;
         }
+    }
+}
+
+/// Keeps this node's name from the first time on that an upstream is told it.
+fn keep_id(local: &Rc<Local>, node: &Node) {
+    let shared = std::sync::Arc::clone(&node.shared);
+    if shared.replica_id_file.is_some() && shared.follows.fetch_add(1, Ordering::Relaxed) == 0 {
+        let executor = local.executor().clone();
+        let keep = async move {
+            let keep = move || {
+                if let Some(file) = &shared.replica_id_file {
+                    identity::keep(file, &shared.replica_id);
+                }
+            };
+            executor.blocking(keep).await;
+        };
+        local.spawn(Queue::Snapshot, keep).detach();
     }
 }
 
@@ -203,6 +221,7 @@ async fn become_replica(local: &Rc<Local>) {
 fn change_role(local: &Local, role: shard::Role) {
     local.core().role = role;
     // Links of before find out when they are woken, and so does who waits for their acknowledgements.
+    local.links_changed.raise();
     local.to_send.raise();
     local.acked.raise();
 }

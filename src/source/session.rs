@@ -218,6 +218,22 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the link is still this connection's: a newer one of the same replica takes its place, and another history ends them all.
+    ///
+    /// # Errors
+    /// If the connection is to be closed.
+    pub fn check_link(&self, source: &Source) -> Result<(), SessionError> {
+        match self.state {
+            State::Streaming { generation, .. } if generation != source.generation() => {
+                Err(LinkError::OtherHistory.into())
+            }
+            State::Streaming { link, .. } if !source.links().any(|known| known == link) => {
+                Err(LinkError::Replaced.into())
+            }
+            State::Streaming { .. } | State::Greeting | State::Closing(_) => Ok(()),
+        }
+    }
+
     /// The connection is gone: the replica is remembered for the reconnect window.
     pub fn hang_up(&mut self, source: &mut Source, now: Moment) {
         if let State::Streaming { link, generation, .. } = self.state

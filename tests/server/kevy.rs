@@ -117,6 +117,11 @@ impl Kevy {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
     }
 
+    /// The directory of this test's own; its logs are there.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// What it logged since its last start.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()

@@ -32,7 +32,7 @@ fn twenty_kills_of_the_replica_end_equal() {
 
 #[test]
 fn a_primary_that_comes_back_empty_does_not_erase_its_replica() {
-    let mut primary = Kevy::primary(2);
+    let mut primary = Kevy::start(2, &["--log", "debug"]);
     let replica = Kevy::replica(2, primary.port_base);
     for i in 0..100 {
         primary.ask::<()>(&["SET", &format!("key:{i}"), "precious"]).expect("SET");
@@ -50,6 +50,13 @@ fn a_primary_that_comes_back_empty_does_not_erase_its_replica() {
     assert_eq!(replica.ask::<String>(&["GET", "key:7"]).expect("it serves reads"), "precious");
     assert_eq!(replica.digest(), digest);
     assert!(replica.log().contains("accept_empty_primary"), "the log says the way out\n{}", replica.log());
+
+    // It asks again and again, and no sync is begun for it.
+    wait_until("each stream was refused once", || primary.number("sync_full") >= 2);
+    let asked = || primary.log().matches("asked").count();
+    let before = asked();
+    wait_until("it asks again and again", || asked() > before + 6);
+    assert_eq!(primary.number("sync_full"), 2, "{}", primary.log());
 }
 
 #[test]

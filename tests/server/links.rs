@@ -1,5 +1,9 @@
 //! Links that are cut, stall, or lead nowhere.
 
+use std::time::{Duration, Instant};
+
+use kevy_replicate::replica::ReplicaClient;
+
 use crate::compare::{assert_becomes_equal, await_caught_up};
 use crate::kevy::{Kevy, free_ports};
 use crate::load::Benchmark;
@@ -149,4 +153,116 @@ fn replicaof_follows_and_lets_go() {
     wait_until("it is a primary", || other.info("role").as_deref() == Some("master"));
     redis::cmd("SET").arg("own").arg(1).exec(&mut other.connect()).expect("a primary takes writes");
     assert_eq!(other.ask::<String>(&["GET", "key"]).expect("GET"), "value");
+}
+
+#[test]
+fn both_ends_say_that_a_link_is_cut_within_100_ms() {
+    let primary = Kevy::primary(2);
+    let relay = Relay::start(primary.port_base, 2);
+    let replica = Kevy::replica(2, relay.port_base);
+    primary.ask::<()>(&["SET", "key", "1"]).expect("SET");
+    let mut rounds = Vec::new();
+    for _ in 0..5 {
+        await_caught_up(&primary, &replica);
+        relay.cut();
+        let began = Instant::now();
+        wait_until("both say so", || {
+            replica.info("master_link_status").as_deref() == Some("down") && primary.number("connected_slaves") == 0
+        });
+        rounds.push(began.elapsed());
+        relay.heal();
+    }
+    // The machine may be busy with other things; not each time.
+    eprintln!("until both ends say that the link is cut: {rounds:?}");
+    assert!(rounds.iter().min() < Some(&Duration::from_millis(100)), "{rounds:?}");
+}
+
+#[test]
+fn a_link_is_up_soon_after_its_upstream_is_back() {
+    let mut primary = Kevy::start(1, &["--log", "debug"]);
+    let relay = Relay::start(primary.port_base, 1);
+    let replica = Kevy::replica_with(1, relay.port_base, &["--accept-empty-primary"]);
+    primary.ask::<()>(&["SET", "key", "1"]).expect("SET");
+    await_caught_up(&primary, &replica);
+
+    // One that lived is dialled again at once.
+    let mut rounds = Vec::new();
+    for _ in 0..5 {
+        wait_until("it has lived for a while", || replica.info("master_link_status").as_deref() == Some("up"));
+        std::thread::sleep(Duration::from_millis(1_100));
+        relay.cut();
+        relay.heal();
+        let began = Instant::now();
+        wait_until("the link is up again", || replica.info("master_link_status").as_deref() == Some("up"));
+        rounds.push(began.elapsed());
+    }
+    eprintln!("until a link that was cut is up again: {rounds:?}");
+    assert!(rounds.iter().min() < Some(&Duration::from_millis(100)), "{rounds:?}");
+
+    primary.kill();
+    wait_until("it is dialled in vain", || replica.info("master_link_status").as_deref() == Some("down"));
+    std::thread::sleep(Duration::from_millis(2_000));
+    primary.restart();
+    let began = Instant::now();
+    wait_until("the link is up", || replica.info("master_link_status").as_deref() == Some("up"));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_silent_replica_is_dropped_remembered_and_forgotten() {
+    let flags = ["--link-timeout-ms", "600", "--heartbeat-ms", "100", "--reconnect-window-ms", "400"];
+    let primary = Kevy::start(2, &flags);
+    let replica = Kevy::replica(2, primary.port_base);
+    let mut client = primary.connect();
+    redis::cmd("SET").arg("key").arg(1).exec(&mut client).expect("SET");
+    await_caught_up(&primary, &replica);
+    assert_eq!(primary.number("replicas_away"), 0);
+    assert_eq!(redis::cmd("WAIT").arg(1).arg(0).query::<u64>(&mut client).expect("WAIT"), 1);
+
+    replica.signal("STOP");
+    wait_until("its links are closed after the timeout", || primary.number("connected_slaves") == 0);
+    assert_eq!(redis::cmd("WAIT").arg(1).arg(50).query::<u64>(&mut client).expect("WAIT"), 0, "it does not count");
+    wait_until("it is remembered", || primary.number("replicas_away") == 1 || primary.log().contains("silent"));
+    wait_until("and forgotten", || primary.number("replicas_away") == 0);
+    assert_eq!(redis::cmd("WAIT").arg(1).arg(50).query::<u64>(&mut client).expect("WAIT"), 0, "it does not count");
+    replica.signal("CONT");
+    primary.ask::<()>(&["SET", "key", "2"]).expect("SET");
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(primary.number("sync_full"), 2, "the window had everything");
+}
+
+#[test]
+fn a_link_that_was_replaced_ends_although_its_socket_takes_nothing() {
+    let primary = Kevy::primary(1);
+    let address = format!("127.0.0.1:{}", primary.port_base);
+    let first = ReplicaClient::follow(&address, "replica").expect("a link");
+    let mut client = primary.connect();
+    for i in 0..40 {
+        redis::cmd("SET").arg(i).arg(vec![b'x'; 1 << 20]).exec(&mut client).expect("SET");
+    }
+    let second = ReplicaClient::follow(&address, "replica").expect("a newer link");
+    let began = Instant::now();
+    wait_until("the first one ends", || primary.log().contains("replaced by a newer link"));
+    assert!(began.elapsed() < Duration::from_secs(20), "that was its timeout: {:?}", began.elapsed());
+    drop((first, second));
+}
+
+#[test]
+fn an_upstream_that_is_followed_again_knows_the_newest_dial() {
+    let primary = Kevy::primary(1);
+    let relay = Relay::start(primary.port_base, 1);
+    let replica = Kevy::replica(1, relay.port_base);
+    primary.ask::<()>(&["SET", "key", "1"]).expect("SET");
+    for _ in 0..5 {
+        await_caught_up(&primary, &replica);
+        let connections = relay.connections();
+        relay.cut();
+        relay.heal();
+        wait_until("it dials again", || relay.connections() > connections);
+    }
+    await_caught_up(&primary, &replica);
+    replica.ask::<()>(&["REPLICAOF", "NO", "ONE"]).expect("REPLICAOF NO ONE");
+    replica.ask::<()>(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]).expect("REPLICAOF");
+    assert_becomes_equal(&primary, &replica);
+    assert!(!primary.log().contains("refused"), "{}", primary.log());
 }

@@ -7,6 +7,7 @@ mod compare;
 mod follow;
 mod freeze;
 mod gate;
+mod identity;
 mod kevy;
 mod kills;
 mod like_redis;

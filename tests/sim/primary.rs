@@ -298,6 +298,8 @@ impl Shard {
                     return Err(Closed);
                 }
                 Err(SessionError::Link(LinkError::Replaced)) => return Err(Closed),
+                // Whoever asked hangs up once it has heard.
+                Err(SessionError::Told) => break,
                 Err(error) => panic!("the primary closes: {error}"),
             }
         }

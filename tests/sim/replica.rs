@@ -217,6 +217,10 @@ impl Replica {
                         self.guarded = true;
                         return Err(Ended);
                     }
+                    Err(SessionError::Willing) => {
+                        self.guarded = false;
+                        return Err(Ended);
+                    }
                     Err(_) if flipped => {
                         events.count(Event::FlipFound);
                         return Err(Ended);
