@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
-use super::config::{Config, KEYS, Machine};
-use super::{Failure, demo};
+use super::config::{Config, HostPort, KEYS, Machine};
+use super::{Failure, check, demo};
 
 /// A Redis-protocol server whose replication runs shard by shard.
 #[derive(Parser)]
@@ -25,7 +25,26 @@ enum Subcommands {
     Serve(Serve),
     /// Show a primary and a replica under load: a cut link, a freeze, a kill, and the proof that both are equal
     Demo(Demo),
+    /// Compare two nodes, hash slot by hash slot, also while they are written to
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
 }
+
+#[derive(Args)]
+struct Check {
+    /// The client port of one node
+    #[arg(value_name = "HOST:PORT")]
+    first: String,
+    /// The client port of another
+    #[arg(value_name = "HOST:PORT")]
+    second: String,
+}
+
+const CHECK_HELP: &str = "\
+Nodes of one history, a primary and its replica or two replicas of one primary, are compared at the same points of it.
+Others are compared while they rest. Nothing is changed on either.
+
+Exit codes: 0 equal, 1 different (the slots are named), 2 usage, 3 cannot compare (one line says why)";
 
 #[derive(Args)]
 struct Demo {
@@ -63,6 +82,8 @@ pub(super) enum Action {
     },
     /// Show what replication does.
     Demo(demo::Options),
+    /// Compare two nodes.
+    Check(check::Options),
     /// Print this text: help, or the version.
     Print(String),
 }
@@ -80,6 +101,9 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>, machine: &Machine)
         None => cli.serve,
         Some(Subcommands::Serve(serve)) => serve,
         Some(Subcommands::Demo(Demo { spoil, json })) => return Ok(Action::Demo(demo::Options { spoil, json })),
+        Some(Subcommands::Check(Check { first, second })) => {
+            return Ok(Action::Check(check::Options { nodes: [node(&first)?, node(&second)?] }));
+        }
     };
     let file = match &serve.config {
         Some(path) => Some((path.display().to_string(), read(path)?)),
@@ -88,6 +112,10 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>, machine: &Machine)
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let config = Config::read(file, &serve.keys.0, machine).map_err(|error| Failure::Usage(error.to_string()))?;
     Ok(Action::Serve { config: Box::new(config), log: serve.log })
+}
+
+fn node(text: &str) -> Result<HostPort, Failure> {
+    text.parse().map_err(|()| Failure::Usage(format!("{text:?}: must be HOST:PORT, the client port of a node")))
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -152,7 +180,7 @@ mod tests {
     fn config(args: &[&str]) -> Config {
         match run(args) {
             Ok(Action::Serve { config, .. }) => *config,
-            Ok(Action::Demo(_)) => panic!("a demonstration"),
+            Ok(Action::Demo(_) | Action::Check(_)) => panic!("no node"),
             Ok(Action::Print(text)) => panic!("printed {text}"),
             Err(failure) => panic!("{failure}"),
         }
@@ -225,6 +253,16 @@ mod tests {
         let Ok(Action::Demo(options)) = run(&["demo", "--spoil", "--json", "a.json"]) else { panic!("none") };
         assert!(options.spoil && options.json.as_deref() == Some(Path::new("a.json")));
         assert!(refused(&["demo", "--port", "1"]).contains("--port"));
+    }
+
+    #[test]
+    fn a_check_takes_two_nodes() {
+        let Ok(Action::Check(options)) = run(&["check", "a:1", "[::1]:2"]) else { panic!("no check") };
+        assert_eq!(options.nodes.map(|node| node.to_string()), ["a:1", "[::1]:2"]);
+        assert_eq!(refused(&["check", "a:1", "b"]), "\"b\": must be HOST:PORT, the client port of a node");
+        assert!(refused(&["check", "a:1"]).contains("not provided"));
+        let Ok(Action::Print(help)) = run(&["check", "--help"]) else { panic!("no help") };
+        assert!(help.contains("3 cannot compare"), "{help}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod size;
 mod across;
 mod admin;
 mod admission;
+mod check;
 mod cli;
 mod connection;
 mod demo;
@@ -81,6 +82,7 @@ fn run() -> Result<ExitCode, Failure> {
             serve::run(*config).map(|()| ExitCode::SUCCESS)
         }
         Action::Demo(options) => demo::run(&options),
+        Action::Check(options) => check::run(&options),
     }
 }
 

@@ -1,22 +1,24 @@
 //! A blocking client for one node: commands out, replies in, in order. It speaks RESP2 only, and trusts the node's
-//! replies: it is for a demonstration on loopback, and no library.
+//! replies: it is for a demonstration on loopback and for comparing nodes, and no library.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use super::Trouble;
+use crate::server::config::HostPort;
 
-/// One connection to a node on loopback.
-pub(super) struct Client {
-    port: u16,
+/// One connection to a node.
+pub(in crate::server) struct Client {
+    /// What the node is called in errors.
+    name: String,
     replies: BufReader<TcpStream>,
     requests: TcpStream,
 }
 
 /// One reply.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Value {
+pub(in crate::server) enum Value {
     Simple(String),
     Error(String),
     Integer(i64),
@@ -26,37 +28,46 @@ pub(super) enum Value {
 }
 
 /// The text of `INFO`.
-pub(super) struct Info(String);
+pub(in crate::server) struct Info(String);
 
 impl Client {
-    /// Connects to the node whose clients' port this is.
+    /// Connects to the node on loopback whose clients' port this is.
     pub fn connect(port: u16) -> Result<Client, Trouble> {
-        Client::open(port).map_err(|error| silence(port, &error))
+        Client::open(format!("port {port}"), [SocketAddr::from((Ipv4Addr::LOCALHOST, port))])
     }
 
-    fn open(port: u16) -> io::Result<Client> {
-        let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Client { port, replies: BufReader::with_capacity(64 << 10, stream.try_clone()?), requests: stream })
+    /// Connects to a node anywhere.
+    pub fn connect_to(at: &HostPort) -> Result<Client, Trouble> {
+        let addresses =
+            (at.host.as_str(), at.port).to_socket_addrs().map_err(|error| silence(&at.to_string(), &error))?;
+        Client::open(at.to_string(), addresses)
+    }
+
+    fn open(name: String, addresses: impl IntoIterator<Item = SocketAddr>) -> Result<Client, Trouble> {
+        let mut error = io::ErrorKind::AddrNotAvailable.into();
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, PATIENCE).and_then(prepared) {
+                Ok((replies, requests)) => return Ok(Client { name, replies, requests }),
+                Err(other) => error = other,
+            }
+        }
+        Err(silence(&name, &error))
     }
 
     /// Sends requests that are encoded already; [`receive`](Self::receive) their replies, as many as there are.
     pub fn send(&mut self, requests: &[u8]) -> Result<(), Trouble> {
-        self.requests.write_all(requests).map_err(|error| silence(self.port, &error))
+        self.requests.write_all(requests).map_err(|error| silence(&self.name, &error))
     }
 
     /// The next reply. An error reply is a value like any other.
     pub fn receive(&mut self) -> Result<Value, Trouble> {
-        let port = self.port;
-        self.read_value().map_err(|error| silence(port, &error))
+        self.read_value().map_err(|error| silence(&self.name, &error))
     }
 
     /// The next `count` replies, none of them an error.
     pub fn expect(&mut self, count: usize) -> Result<(), Trouble> {
         (0..count).try_for_each(|_| match self.receive()? {
-            Value::Error(error) => Err(Trouble::new(format!("port {} answered a write with: {error}", self.port))),
+            Value::Error(error) => Err(Trouble::new(format!("{} answered a write with: {error}", self.name))),
             _ => Ok(()),
         })
     }
@@ -68,7 +79,7 @@ impl Client {
         self.send(&request)?;
         match self.receive()? {
             Value::Error(error) => {
-                Err(Trouble::new(format!("port {} answered {} with: {error}", self.port, command.join(" "))))
+                Err(Trouble::new(format!("{} answered {} with: {error}", self.name, command.join(" "))))
             }
             value => Ok(value),
         }
@@ -78,7 +89,7 @@ impl Client {
     pub fn info(&mut self, section: &str) -> Result<Info, Trouble> {
         match self.ask(&["INFO", section])? {
             Value::Bulk(text) => Ok(Info(String::from_utf8_lossy(&text).into_owned())),
-            other => Err(Trouble::new(format!("port {} answered INFO with {other:?}", self.port))),
+            other => Err(Trouble::new(format!("{} answered INFO with {other:?}", self.name))),
         }
     }
 
@@ -136,13 +147,20 @@ pub(super) fn encode<A: AsRef<[u8]>>(out: &mut Vec<u8>, command: &[A]) {
     }
 }
 
-fn silence(port: u16, error: &io::Error) -> Trouble {
+fn prepared(stream: TcpStream) -> io::Result<(BufReader<TcpStream>, TcpStream)> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok((BufReader::with_capacity(64 << 10, stream.try_clone()?), stream))
+}
+
+fn silence(name: &str, error: &io::Error) -> Trouble {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            Trouble::new(format!("port {port} did not answer within {} s", PATIENCE.as_secs()))
+            Trouble::new(format!("{name} did not answer within {} s", PATIENCE.as_secs()))
         }
-        io::ErrorKind::UnexpectedEof => Trouble::new(format!("port {port} closed the connection")),
-        _ => Trouble::new(format!("port {port}: {error}")),
+        io::ErrorKind::UnexpectedEof => Trouble::new(format!("{name} closed the connection")),
+        _ => Trouble::new(format!("{name}: {error}")),
     }
 }
 

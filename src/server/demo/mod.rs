@@ -13,7 +13,7 @@
 //!
 //! Nothing waits for ever, and no process outlives the demonstration, however it ends.
 
-mod client;
+pub(super) mod client;
 mod equality;
 mod load;
 mod monitor;
@@ -55,7 +55,7 @@ pub(super) struct Options {
 
 /// Why the demonstration cannot go on; its verdict is red.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     /// Somebody pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
