@@ -9,7 +9,7 @@
 //!       store/   keyspace, values, expiry, commands and their effects; no I/O
 //!         source/ slot/ replica/ snapshot/   state machines: bytes and `now` in, events and bytes out
 //!           wire/ handshake/ resp/           codecs; needing more bytes is not an error
-//!             id slotset limits              newtypes; every bound in one file
+//!             id slotset timeline limits     newtypes; every bound in one file
 //! ```
 
 pub mod handshake;
@@ -27,6 +27,7 @@ pub mod slotset;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+pub mod timeline;
 pub mod wire;
 
 /// The pages whose programs are run as tests.

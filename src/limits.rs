@@ -159,6 +159,9 @@ pub const DIGEST_AT_ONCE_BYTES_MAX: usize = 1 << 20;
 /// Milliseconds between two acknowledgements that nobody asked for.
 pub const ACK_INTERVAL_MS: u64 = 1;
 
+/// Marks that a stream keeps of when it was where.
+pub const TIMELINE_MARKS_MAX: usize = 512;
+
 /// Milliseconds for which a link that ends tries to say why.
 pub const LAST_WORDS_MS: u64 = 1_000;
 

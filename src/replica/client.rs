@@ -98,6 +98,17 @@ pub enum ClientEvent {
     Heard,
 }
 
+/// What a client takes, and whether it counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reads {
+    /// Frames alone.
+    Frames,
+    /// Everything, as a replica.
+    Following,
+    /// Everything, as an observer.
+    Observing,
+}
+
 /// Why a client stops.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -141,7 +152,7 @@ impl ReplicaClient {
     /// # Errors
     /// If the connection fails, or the primary refuses: it no longer has that frame, so that a sync would be needed.
     pub fn connect(address: &str, id: &str, from: u64) -> Result<ReplicaClient, ClientError> {
-        ReplicaClient::open(address, id, None, Offset::new(from), false)
+        ReplicaClient::open(address, id, None, Offset::new(from), Reads::Frames)
     }
 
     /// Connects to every shard of a primary, whose first replication port is at `base`, and asks each for all its frames, from
@@ -150,7 +161,7 @@ impl ReplicaClient {
     /// # Errors
     /// As [`connect`](Self::connect); the first one that fails ends it.
     pub fn connect_all(base: &str, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
-        ReplicaClient::open_all(base, id, false)
+        ReplicaClient::open_all(base, id, Reads::Frames)
     }
 
     /// Connects to one upstream shard as a replica that takes a sync; to be read with [`next_event`](Self::next_event) or
@@ -159,7 +170,16 @@ impl ReplicaClient {
     /// # Errors
     /// If the connection fails, or the primary refuses.
     pub fn follow(address: &str, id: &str) -> Result<ReplicaClient, ClientError> {
-        ReplicaClient::open(address, id, None, Offset::ZERO, true)
+        ReplicaClient::open(address, id, None, Offset::ZERO, Reads::Following)
+    }
+
+    /// As [`follow`](Self::follow), but as an observer: it is sent everything, and counts for nothing: not for `WAIT`, not for the write
+    /// gate, not as a connected replica.
+    ///
+    /// # Errors
+    /// As `follow`.
+    pub fn observe(address: &str, id: &str) -> Result<ReplicaClient, ClientError> {
+        ReplicaClient::open(address, id, None, Offset::ZERO, Reads::Observing)
     }
 
     /// As [`follow`](Self::follow), for every shard of a primary whose first replication port is at `base`.
@@ -167,7 +187,7 @@ impl ReplicaClient {
     /// # Errors
     /// As `follow`; the first one that fails ends it.
     pub fn follow_all(base: &str, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
-        ReplicaClient::open_all(base, id, true)
+        ReplicaClient::open_all(base, id, Reads::Following)
     }
 
     /// What the primary said at the handshake.
@@ -320,14 +340,14 @@ impl ReplicaClient {
         id: &str,
         stream: Option<ShardId>,
         from: Offset,
-        items: bool,
+        reads: Reads,
     ) -> Result<ReplicaClient, ClientError> {
         let config = SessionConfig {
             id: ReplicaId::new(id)?,
             run: *RUN,
             stream,
-            items,
-            observer: false,
+            items: reads != Reads::Frames,
+            observer: reads == Reads::Observing,
             client: None,
             repl_base: None,
             accept_empty_primary: false,
@@ -352,8 +372,8 @@ impl ReplicaClient {
         })
     }
 
-    fn open_all(base: &str, id: &str, items: bool) -> Result<Vec<ReplicaClient>, ClientError> {
-        let first = ReplicaClient::open(base, id, Some(ShardId::new(0)), Offset::ZERO, items)?;
+    fn open_all(base: &str, id: &str, reads: Reads) -> Result<Vec<ReplicaClient>, ClientError> {
+        let first = ReplicaClient::open(base, id, Some(ShardId::new(0)), Offset::ZERO, reads)?;
         let shards = first.welcome.shards;
         let no_ports =
             || io_error(base, io::Error::new(io::ErrorKind::InvalidInput, "not host:port, or no room for all ports"));
@@ -362,7 +382,7 @@ impl ReplicaClient {
         let mut clients = vec![first];
         for shard in shards.shards().skip(1) {
             let port = port.checked_add(shard.get()).ok_or_else(no_ports)?;
-            clients.push(ReplicaClient::open(&format!("{host}:{port}"), id, Some(shard), Offset::ZERO, items)?);
+            clients.push(ReplicaClient::open(&format!("{host}:{port}"), id, Some(shard), Offset::ZERO, reads)?);
         }
         Ok(clients)
     }

@@ -53,6 +53,8 @@ pub struct Session {
     history: Option<Known>,
     /// Everything below has been received.
     next: Offset,
+    /// Everything below is recorded, as the upstream last said.
+    told: Offset,
     /// The slots of the stream that are whole, or will be once what was handed out is applied.
     done: SlotSet,
     /// The slot between its begin and its end.
@@ -222,6 +224,7 @@ impl Session {
             state: State::Down,
             history: None,
             next: Offset::ZERO,
+            told: Offset::ZERO,
             done: SlotSet::empty(),
             loading: None,
             needs: SlotSet::empty(),
@@ -298,7 +301,7 @@ impl Session {
     pub fn start_over(&mut self) {
         self.hang_up();
         self.history = None;
-        self.next = Offset::ZERO;
+        (self.next, self.told) = (Offset::ZERO, Offset::ZERO);
         self.done.clear();
         self.needs.clear();
         self.ack = Ack::default();
@@ -347,13 +350,16 @@ impl Session {
                 check_dense(frames, &mut self.next)?;
                 Ok(Some(Event::Group(frames)))
             }
-            Message::Item(Item::Ping { .. } | Item::GetAck) => {
+            Message::Item(item @ (Item::Ping { .. } | Item::GetAck)) => {
+                if let Item::Ping { next, .. } = item {
+                    self.told = next;
+                }
                 self.ack.wanted = Some(self.next);
                 Ok(Some(Event::Heard))
             }
             Message::Item(_) if !self.config.items => Err(SessionError::UnwantedItem),
             Message::Item(item @ Item::Sync { generation, at, .. }) => {
-                self.next = at;
+                (self.next, self.told) = (at, at);
                 self.done.clear();
                 self.needs.clear();
                 self.loading = None;
@@ -460,6 +466,11 @@ impl Session {
         self.next
     }
 
+    /// Everything below is recorded upstream, as far as is known here.
+    pub fn upstream_next(&self) -> Offset {
+        self.told.max(self.next)
+    }
+
     /// When the upstream was last heard, or dialled.
     pub fn heard(&self) -> Moment {
         self.heard
@@ -543,6 +554,7 @@ impl Session {
             Verdict::Stream => Phase::Live,
         };
         if phase == Phase::Live {
+            self.told = welcome.head;
             if welcome.next != self.next {
                 return Err(SessionError::Gap { expected: self.next, got: welcome.next });
             }

@@ -20,12 +20,13 @@ use super::signal::Signal;
 use super::stream::{ConnectError, Moved, Stream};
 use super::turn::Turn;
 use crate::handshake::{AnswerError, Verdict, Welcome};
-use crate::id::{Moment, ShardCount, ShardId};
+use crate::id::{Moment, Offset, ShardCount, ShardId};
 use crate::limits;
 use crate::replica::{Dial, Dialled, Event, Session, SessionError};
 use crate::shard::{Batch, Done, Offered, Router};
 use crate::snapshot::Keyspace;
 use crate::store::hash::locate;
+use crate::timeline::Timeline;
 use crate::wire::Item;
 
 /// The puller's end of a lane to an owner.
@@ -74,6 +75,10 @@ pub struct Standing {
     pub next: u64,
     /// Everything below is applied.
     pub applied: u64,
+    /// Everything below is recorded upstream, as far as is known.
+    pub upstream_next: u64,
+    /// When that was so.
+    timeline: Timeline,
     /// Bytes received and not applied.
     pub lag_bytes: u64,
     /// The history that is followed.
@@ -88,6 +93,19 @@ pub struct Standing {
     pub runs_damaged: u64,
     /// The upstream's client port, as it says.
     pub client_port: Option<u16>,
+}
+
+impl Standing {
+    /// Notes where the stream is now. To be called often.
+    pub fn mark(&mut self, now: Moment) {
+        self.timeline.mark(Offset::new(self.upstream_next), now);
+    }
+
+    /// How long ago it was known of the first frame that is not applied that it is recorded, in milliseconds.
+    pub fn lag_ms(&self, now: Moment) -> u64 {
+        let applied = Offset::new(self.applied);
+        if self.applied >= self.upstream_next { 0 } else { self.timeline.age_ms(applied, now) }
+    }
 }
 
 /// One upstream stream at the shard that pulls it.
@@ -398,6 +416,7 @@ impl Puller {
         drop(core);
         let mut standing = self.standing.borrow_mut();
         standing.next = self.session.next().get();
+        standing.upstream_next = self.session.upstream_next().get();
         standing.applied = self.session.applied_next().get();
         standing.generation = self.session.generation();
         standing.lag_bytes = (self.session.buffered() + self.router.as_ref().map_or(0, Router::bytes)) as u64;

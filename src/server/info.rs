@@ -1,7 +1,7 @@
 //! `INFO` and `ROLE`: text made of a [`Snapshot`] of plain numbers. Nothing is counted here, and nothing is asked.
 //!
 //! Fields have the names that Redis gives them, so that tools read them; what Redis has no name for is a line per
-//! shard (`shard0:`), per recorded stream (`stream0:`), per link (`slave0_stream0:`), in Redis's `key=value,` form.
+//! shard (`shard0:`), per recorded stream (`stream0:`), per link (`replica0_stream0:`), in Redis's `key=value,` form.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::id::{Generation, Offset};
 use crate::resp::Reply;
+use crate::source::Lag;
 
 /// The level of Redis that clients may expect.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -140,8 +141,10 @@ pub struct Link {
     pub synced: bool,
     /// The first offset that it has not acknowledged.
     pub acked_next: Offset,
-    /// Bytes recorded and not yet sent to it.
-    pub lag_bytes: u64,
+    /// It reads along, and counts for nothing.
+    pub observer: bool,
+    /// How far it is behind.
+    pub lag: Lag,
     /// Milliseconds since its last ack.
     pub ack_age_ms: u64,
 }
@@ -180,8 +183,12 @@ pub struct Pulled {
     pub next: Offset,
     /// The first offset that is not applied.
     pub applied_next: Offset,
+    /// The next offset to be recorded upstream, as far as is known.
+    pub upstream_next: Offset,
     /// Bytes received and not applied.
     pub lag_bytes: u64,
+    /// Milliseconds since it was known of the first frame that is not applied.
+    pub lag_ms: u64,
     /// Milliseconds since the upstream was last heard.
     pub heard_ms: u64,
     /// How often the link ended because what came was damaged.
@@ -249,11 +256,17 @@ impl Snapshot {
 
     /// The links of each replica put together, in the order of their names.
     fn replicas(&self) -> Vec<Replica<'_>> {
+        self.readers(false)
+    }
+
+    /// The replicas, or the observers.
+    fn readers(&self, observers: bool) -> Vec<Replica<'_>> {
         let streams = self.recorded();
         let mut replicas: BTreeMap<&str, Replica<'_>> = BTreeMap::new();
         for (stream, recorded) in streams.iter().enumerate() {
-            for link in &recorded.links {
+            for link in recorded.links.iter().filter(|link| link.observer == observers) {
                 let replica = replicas.entry(&link.replica).or_insert(Replica {
+                    name: &link.replica,
                     ip: link.ip,
                     port: link.port,
                     acked: 0,
@@ -368,6 +381,7 @@ impl Snapshot {
             let (state, lag) = (state(online), ack_age_ms / 1_000);
             line(out, format_args!("slave{i}:ip={ip},port={port},state={state},offset={acked},lag={lag}"));
         }
+        line(out, format_args!("connected_observers:{}", self.readers(true).len()));
         line(out, format_args!("replicas_away:{}", streams.iter().map(|s| s.away).max().unwrap_or(0)));
         line(out, format_args!("master_replid:{:040x}", generation.get()));
         line(out, format_args!("master_repl_offset:{}", self.recorded_next()));
@@ -386,16 +400,23 @@ impl Snapshot {
             );
         }
         for (i, replica) in replicas.iter().enumerate() {
-            for (stream, recorded, link) in &replica.links {
-                let (state, acked) = (state(link.synced), link.acked_next);
-                let (frames, bytes, ms) = (recorded.next.since(acked), link.lag_bytes, link.ack_age_ms);
-                line(
-                    out,
-                    format_args!(
-                        "slave{i}_stream{stream}:state={state},acked={acked},lag_frames={frames},lag_bytes={bytes},lag_ms={ms}"
-                    ),
-                );
-            }
+            let Lag { frames, bytes, ms } = replica.lag();
+            let better =
+                replicas.iter().filter(|other| other.standing(streams.len()) < replica.standing(streams.len()));
+            let (rank, whole) = (better.count() + 1, replica.links.iter().filter(|(_, _, link)| link.synced).count());
+            line(
+                out,
+                format_args!(
+                    "replica{i}:id={},rank={rank},synced_streams={whole}/{},lag_frames={frames},lag_bytes={bytes},lag_ms={ms}",
+                    replica.name.replace([',', '='], "_"),
+                    streams.len(),
+                ),
+            );
+            replica.write_links(&format!("replica{i}"), out);
+        }
+        for (i, observer) in self.readers(true).iter().enumerate() {
+            line(out, format_args!("observer{i}:id={}", observer.name.replace([',', '='], "_")));
+            observer.write_links(&format!("observer{i}"), out);
         }
     }
 
@@ -469,19 +490,19 @@ impl Following {
         line(out, format_args!("connected_slaves:0"));
         line(out, format_args!("master_repl_offset:{}", self.offset()));
         for (i, stream) in self.streams.iter().enumerate() {
-            let Pulled { shard, next, applied_next, lag_bytes, heard_ms, .. } = stream;
+            let Pulled { shard, next, applied_next, upstream_next, lag_bytes, lag_ms, heard_ms, .. } = stream;
             let generation = stream.generation.map_or(0, Generation::get);
             let state = match (stream.linked, stream.synced) {
                 (false, _) => "down",
                 (true, false) => "sync",
                 (true, true) => "online",
             };
-            let lag_frames = next.since(*applied_next);
+            let lag_frames = upstream_next.since(*applied_next);
             line(
                 out,
                 format_args!(
-                    "stream{i}:shard={shard},state={state},generation={generation},next={next},applied={applied_next},\
-                     lag_frames={lag_frames},lag_bytes={lag_bytes},lag_ms={heard_ms}"
+                    "stream{i}:shard={shard},state={state},generation={generation},next={next},applied={applied_next},upstream_next={upstream_next},\
+                     lag_frames={lag_frames},lag_bytes={lag_bytes},lag_ms={lag_ms},heard_ms={heard_ms}"
                 ),
             );
         }
@@ -490,12 +511,43 @@ impl Following {
 
 /// One replica over all its links.
 struct Replica<'a> {
+    name: &'a str,
     ip: IpAddr,
     port: u16,
     acked: u64,
     ack_age_ms: u64,
     /// The stream's number, the stream, the link.
     links: Vec<(usize, &'a Recorded, &'a Link)>,
+}
+
+impl Replica<'_> {
+    /// All of its streams together; the milliseconds are those of the worst.
+    fn lag(&self) -> Lag {
+        self.links.iter().fold(Lag::default(), |sum, (_, _, Link { lag, .. })| Lag {
+            frames: sum.frames + lag.frames,
+            bytes: sum.bytes + lag.bytes,
+            ms: sum.ms.max(lag.ms),
+        })
+    }
+
+    /// What makes one better than another: streams that are not whole, then frames that it lacks; the less, the better.
+    fn standing(&self, streams: usize) -> (usize, u64) {
+        let whole = self.links.iter().filter(|(_, _, link)| link.synced).count();
+        (streams.saturating_sub(whole), self.lag().frames)
+    }
+
+    fn write_links(&self, name: &str, out: &mut String) {
+        for (stream, _, link) in &self.links {
+            let (state, acked, Lag { frames, bytes, ms }) = (state(link.synced), link.acked_next, link.lag);
+            line(
+                out,
+                format_args!(
+                    "{name}_stream{stream}:state={state},acked={acked},lag_frames={frames},lag_bytes={bytes},lag_ms={ms},heard_ms={}",
+                    link.ack_age_ms
+                ),
+            );
+        }
+    }
 }
 
 type Section = fn(&Snapshot, &mut String);
@@ -559,7 +611,8 @@ mod tests {
             port: 6005,
             synced,
             acked_next: Offset::new(acked),
-            lag_bytes: 115,
+            observer: false,
+            lag: Lag { frames: 100 - acked.min(100), bytes: 115, ms: 7 },
             ack_age_ms: 2_100,
         }
     }
@@ -590,6 +643,8 @@ mod tests {
 
     fn replica() -> Following {
         let stream = |applied| Pulled {
+            upstream_next: Offset::new(applied + 4),
+            lag_ms: 30,
             shard: 0,
             generation: Generation::new(7),
             linked: true,
@@ -626,6 +681,7 @@ role:master
 connected_slaves:2
 slave0:ip=10.0.0.7,port=6005,state=online,offset=300,lag=2
 slave1:ip=10.0.0.7,port=6005,state=sync,offset=99,lag=2
+connected_observers:0
 replicas_away:0
 master_replid:0000000000000000000000000000000000000abc
 master_repl_offset:300
@@ -635,10 +691,12 @@ repl_backlog_size:2097152
 repl_backlog_histlen:2000
 stream0:cpu=3,generation=2748,oldest=5,next=100,bytes=1000
 stream1:cpu=none,generation=2748,oldest=5,next=200,bytes=1000
-slave0_stream0:state=online,acked=100,lag_frames=0,lag_bytes=115,lag_ms=2100
-slave0_stream1:state=online,acked=200,lag_frames=0,lag_bytes=115,lag_ms=2100
-slave1_stream0:state=online,acked=99,lag_frames=1,lag_bytes=115,lag_ms=2100
-slave1_stream1:state=sync,acked=0,lag_frames=200,lag_bytes=115,lag_ms=2100
+replica0:id=a,rank=1,synced_streams=2/2,lag_frames=0,lag_bytes=230,lag_ms=7
+replica0_stream0:state=online,acked=100,lag_frames=0,lag_bytes=115,lag_ms=7,heard_ms=2100
+replica0_stream1:state=online,acked=200,lag_frames=0,lag_bytes=115,lag_ms=7,heard_ms=2100
+replica1:id=b,rank=2,synced_streams=1/2,lag_frames=101,lag_bytes=230,lag_ms=7
+replica1_stream0:state=online,acked=99,lag_frames=1,lag_bytes=115,lag_ms=7,heard_ms=2100
+replica1_stream1:state=sync,acked=0,lag_frames=100,lag_bytes=115,lag_ms=7,heard_ms=2100
 ";
         assert_eq!(text, expected.replace('\n', "\r\n"));
         assert_eq!(
@@ -672,8 +730,8 @@ slave_read_only:1
 runs_damaged:2
 connected_slaves:0
 master_repl_offset:297
-stream0:shard=0,state=online,generation=7,next=100,applied=97,lag_frames=3,lag_bytes=345,lag_ms=1020
-stream1:shard=0,state=online,generation=7,next=203,applied=200,lag_frames=3,lag_bytes=345,lag_ms=1020
+stream0:shard=0,state=online,generation=7,next=100,applied=97,upstream_next=101,lag_frames=4,lag_bytes=345,lag_ms=30,heard_ms=1020
+stream1:shard=0,state=online,generation=7,next=203,applied=200,upstream_next=204,lag_frames=4,lag_bytes=345,lag_ms=30,heard_ms=1020
 ";
         assert_eq!(text, expected.replace('\n', "\r\n"));
         assert_eq!(

@@ -237,7 +237,7 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         while reclaim(&local) {
             turn.pass_if_over().await;
         }
-        tell_freshness(&node);
+        note_streams(&node);
         while scrub(&local) {
             turn.pass_if_over().await;
         }
@@ -247,18 +247,19 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         }
         node.shared.keys[local.id().index()].store(core.store.len() as u64, Ordering::Relaxed);
         if let Some((source, _)) = core.source_and_store() {
+            source.mark(now());
             source.expire_slots(now());
         }
     }
 }
 
-/// Says what this shard has heard of its upstream's streams, where clients' reads depend on it.
-fn tell_freshness(node: &Node) {
+/// Notes where the streams are that this shard pulls, and when they were last heard.
+fn note_streams(node: &Node) {
     let freshness = &node.shared.freshness;
-    if freshness.is_on() {
-        for (stream, standing) in &node.pulls.borrow().streams {
-            freshness.heard(*stream, standing.borrow().heard);
-        }
+    for (stream, standing) in &node.pulls.borrow().streams {
+        let mut standing = standing.borrow_mut();
+        standing.mark(now());
+        freshness.heard(*stream, standing.heard);
     }
 }
 

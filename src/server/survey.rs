@@ -186,11 +186,7 @@ fn recorded(source: &Source) -> Recorded {
     let mut links = Vec::new();
     let away = source.slots().iter().filter(|(_, slot)| slot.link().is_none()).count() as u64;
     for (id, slot) in source.slots().iter() {
-        if slot.observer {
-            continue;
-        }
         if let slot::State::Connected { link, acked_next, acked_at, synced, .. } = slot.state {
-            let (frames, dump) = source.bytes_behind(link).unwrap_or_default();
             let client = slot.client.as_ref();
             links.push(Link {
                 replica: id.to_string(),
@@ -200,7 +196,8 @@ fn recorded(source: &Source) -> Recorded {
                 port: client.map_or(0, |client| client.port),
                 synced: synced.is_some(),
                 acked_next: acked_next.unwrap_or(Offset::ZERO),
-                lag_bytes: (frames + dump) as u64,
+                observer: slot.observer,
+                lag: source.lag(link, acked_next.unwrap_or(Offset::ZERO), now()),
                 ack_age_ms: now().ms_since(acked_at),
             });
         }
@@ -230,7 +227,9 @@ fn pulled(local: &Local, node: &Node) -> Vec<(ShardId, Pulled, Option<String>, O
             synced: standing.synced,
             next: Offset::new(standing.next),
             applied_next: Offset::new(standing.applied),
+            upstream_next: Offset::new(standing.upstream_next),
             lag_bytes: standing.lag_bytes,
+            lag_ms: standing.lag_ms(now()),
             heard_ms: now().ms_since(standing.heard),
             runs_damaged: standing.runs_damaged,
         };

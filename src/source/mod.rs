@@ -28,6 +28,7 @@ use crate::limits;
 use crate::slot::{AttachError, LinkId, SlotTable};
 use crate::slotset::SlotSet;
 use crate::snapshot::Keyspace;
+use crate::timeline::Timeline;
 use crate::wire::{Argv, Effects, Item, Upstream};
 use backlog::Backlog;
 use link::{Link, Peer};
@@ -67,6 +68,7 @@ pub struct Source {
     scrub: Scrub,
     slots: SlotTable,
     counters: Counters,
+    timeline: Timeline,
     /// Dump bytes that may wait for one link.
     dump_queue_bytes: usize,
 }
@@ -82,6 +84,17 @@ pub struct Counters {
     pub sync_partial_err: u64,
     /// Handshakes that were refused.
     pub refused: u64,
+}
+
+/// How far a replica is behind on one stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lag {
+    /// Frames recorded and not acknowledged.
+    pub frames: u64,
+    /// Their bytes, as far as they are in the window, and dump bytes that wait.
+    pub bytes: u64,
+    /// How long ago the first of them was recorded, in milliseconds.
+    pub ms: u64,
 }
 
 /// A replica that was let in.
@@ -130,6 +143,7 @@ impl Source {
             scrub: Scrub::new(config.shards.slots_of(config.shard)),
             slots: SlotTable::new(config.reconnect_window_ms),
             counters: Counters::default(),
+            timeline: Timeline::default(),
             dump_queue_bytes: limits::DUMP_QUEUE_BYTES_MAX,
             config,
         }
@@ -253,6 +267,21 @@ impl Source {
     /// The replicas that are remembered.
     pub fn slots(&self) -> &SlotTable {
         &self.slots
+    }
+
+    /// Notes where the stream is now: what lags are measured by. To be called often, and also where nothing was recorded.
+    pub fn mark(&mut self, now: Moment) {
+        self.timeline.mark(self.backlog.next(), now);
+    }
+
+    /// How far a replica is behind that has acknowledged everything below `acked` on `link`.
+    pub fn lag(&self, link: LinkId, acked: Offset, now: Moment) -> Lag {
+        let (unsent, dump) = self.bytes_behind(link).unwrap_or_default();
+        // What is on its way is not there. Below the window it is known only of what is still here.
+        let bytes = self.backlog.seek(acked).map_or(unsent, |cursor| self.backlog.bytes_behind(cursor));
+        let frames = self.backlog.next().since(acked);
+        let ms = if frames == 0 { 0 } else { self.timeline.age_ms(acked, now) };
+        Lag { frames, bytes: (bytes + dump) as u64, ms }
     }
 
     /// Forgets the replicas that have been away for too long.

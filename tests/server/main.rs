@@ -11,6 +11,7 @@ mod gate;
 mod identity;
 mod kevy;
 mod kills;
+mod lag;
 mod like_redis;
 mod links;
 mod load;
