@@ -80,7 +80,7 @@ fn many_at_once_end_in_the_last() {
     }
     let node = Kevy::primary(2);
     thread::scope(|scope| {
-        for i in 0..30 {
+        for i in 0..100 {
             let (node, primaries) = (&node, &primaries);
             scope.spawn(move || {
                 let port = primaries[i % 3].port.to_string();

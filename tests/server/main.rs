@@ -21,6 +21,7 @@ mod relay;
 mod scrub;
 mod stale;
 mod transactions;
+mod sync;
 mod wait;
 mod writes;
 
