@@ -54,6 +54,12 @@ pub const DUMP_SLOTS_BYTES_MAX: usize = 128 << 10;
 /// Dump bytes that wait for one slow link (`Q`).
 pub const DUMP_QUEUE_BYTES_MAX: usize = 1 << 20;
 
+/// Milliseconds for which a walk waits for a link whose dump queue is full, once each time that the queue was empty before.
+pub const WALK_PATIENCE_MS: u64 = 50;
+
+/// Milliseconds after which a link that waits for others looks again.
+pub const WALK_PAUSE_MS: u64 = 2;
+
 /// Payload of a value frame when a value is recreated by effects (RENAME).
 pub const EFFECT_BYTES_TARGET: usize = 64 << 10;
 

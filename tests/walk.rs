@@ -36,8 +36,8 @@ fn two_links_slower_than_a_step_both_get_a_large_slot() {
     let links = [attach(&mut source, "a"), attach(&mut source, "b")];
     // Now one takes an item and now the other, as links do that are equally slow.
     let mut rng = fastrand::Rng::with_seed(7);
-    for _ in 0..500 {
-        source.poll_transmit(links[rng.usize(..2)], &store).unwrap();
+    for ms in 0..500 {
+        source.poll_transmit(links[rng.usize(..2)], &store, Moment::ZERO.plus_ms(ms)).unwrap();
     }
     assert_eq!(links.map(|link| source.is_syncing(link)), [false, false]);
 }

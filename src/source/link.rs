@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::backlog::Cursor;
-use crate::id::{HashSlot, Offset};
+use crate::id::{HashSlot, Moment, Offset};
 use crate::limits;
 use crate::slot::LinkId;
 use crate::slotset::SlotSet;
@@ -41,6 +41,8 @@ pub(super) struct Link {
     queue_bytes_max: usize,
     /// The check line of a large item that was sent last: it goes before anything else.
     check_due: Bytes,
+    /// Since when the queue has been found full, if it has not been empty since.
+    full_since: Option<Moment>,
 }
 
 /// What a peer takes.
@@ -87,6 +89,7 @@ impl Link {
             queued_bytes: 0,
             queue_bytes_max,
             check_due: Bytes::new(),
+            full_since: None,
         }
     }
 
@@ -123,6 +126,15 @@ impl Link {
     /// Whether a digest of `slot` is of use to it now. One that takes nothing must not gather them.
     pub fn takes_digest_of(&self, slot: HashSlot, waiting_max: usize) -> bool {
         self.peer == Peer::Items && !self.need.contains(slot) && self.queue.len() < waiting_max
+    }
+
+    /// Whether the walk is to wait for this link: it needs slots and has no room, and has not been so for `patience_ms`. Replicas are
+    /// not equally fast at every moment; what one misses is dumped again for it.
+    pub fn holds_up(&mut self, now: Moment, patience_ms: u64) -> bool {
+        if self.need.is_empty() || self.has_room() {
+            return false;
+        }
+        now.ms_since(*self.full_since.get_or_insert(now)) < patience_ms
     }
 
     /// Dump bytes that wait.
@@ -173,6 +185,9 @@ impl Link {
     pub fn pop(&mut self) -> Option<Bytes> {
         let queued = self.queue.pop_front()?;
         self.queued_bytes -= queued.bytes.len();
+        if self.queue.is_empty() {
+            self.full_since = None;
+        }
         Some(queued.bytes)
     }
 

@@ -71,6 +71,8 @@ pub struct Source {
     timeline: Timeline,
     /// Dump bytes that may wait for one link.
     dump_queue_bytes: usize,
+    /// For how long a walk waits for a link whose queue is full.
+    walk_patience_ms: u64,
 }
 
 /// What a source has done so far, for `INFO`.
@@ -145,6 +147,7 @@ impl Source {
             counters: Counters::default(),
             timeline: Timeline::default(),
             dump_queue_bytes: limits::DUMP_QUEUE_BYTES_MAX,
+            walk_patience_ms: limits::WALK_PATIENCE_MS,
             config,
         }
     }
@@ -209,6 +212,11 @@ impl Source {
     pub fn set_backlog_bytes(&mut self, bytes: usize) {
         self.config.backlog_bytes = bytes;
         self.backlog.set_budget(bytes);
+    }
+
+    /// Sets for how many milliseconds a walk waits for a link whose queue is full.
+    pub fn set_walk_patience_ms(&mut self, ms: u64) {
+        self.walk_patience_ms = ms;
     }
 
     /// Sets how many dump bytes may wait for a link, from the next link on; one item may, however large.
@@ -411,11 +419,16 @@ impl Source {
     }
 
     /// The next bytes for a link, as the merge rule has it: a dump never overtakes a frame, and no frame overtakes a dump of
-    /// an earlier position. `None`: it has everything.
+    /// an earlier position. `None`: it has everything, or [waits](Self::needs_slots) for a moment until others can take a slot, too.
     ///
     /// # Errors
     /// If the link cannot go on.
-    pub fn poll_transmit<K: Keyspace>(&mut self, id: LinkId, keyspace: &K) -> Result<Option<Bytes>, LinkError> {
+    pub fn poll_transmit<K: Keyspace>(
+        &mut self,
+        id: LinkId,
+        keyspace: &K,
+        now: Moment,
+    ) -> Result<Option<Bytes>, LinkError> {
         let index = self.links.iter().position(|l| l.id == id).ok_or(LinkError::Replaced)?;
         loop {
             let link = &mut self.links[index];
@@ -437,9 +450,20 @@ impl Source {
             if link.need.is_empty() {
                 return Ok(None);
             }
+            if self.waits_for_others(index, now) {
+                return Ok(None);
+            }
             self.walk.step(&mut self.links, index, &mut self.backlog, keyspace);
             self.walk.unproved.drain(..).for_each(|slot| self.scrub.first(slot));
         }
+    }
+
+    /// Whether a link that could drive the walk leaves another one time to make room: what a link misses is dumped again.
+    fn waits_for_others(&mut self, index: usize, now: Moment) -> bool {
+        let patience = self.walk_patience_ms;
+        let others = self.links.iter_mut().enumerate().filter(|(other, _)| *other != index);
+        // All are looked at, so that the time of all that are full begins now.
+        others.filter_map(|(_, link)| link.holds_up(now, patience).then_some(())).count() > 0
     }
 
     /// The heartbeat of a link, or `None` where the peer knows none.
@@ -461,6 +485,11 @@ impl Source {
     /// Links that are open, in the order in which they came.
     pub fn links(&self) -> impl Iterator<Item = LinkId> + '_ {
         self.links.iter().map(|l| l.id)
+    }
+
+    /// Whether a link has slots to come that are not queued for it.
+    pub fn needs_slots(&self, link: LinkId) -> bool {
+        self.links.iter().any(|l| l.id == link && !l.need.is_empty())
     }
 
     /// Whether a link still needs slots.

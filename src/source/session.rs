@@ -14,6 +14,7 @@ use crate::handshake::{
     Answer, Form, Hello, Purpose, Refusal, RefuseReason, Request, RequestError, SyncReason, Verdict, decode_request,
 };
 use crate::id::{Generation, Moment, Offset};
+use crate::limits;
 use crate::slot::LinkId;
 use crate::snapshot::Keyspace;
 use crate::wire::{Upstream, WireError};
@@ -41,6 +42,8 @@ pub struct Session {
     heartbeat_due: Moment,
     /// A heartbeat is due, and goes out as soon as the host takes bytes again.
     owes_heartbeat: bool,
+    /// When to look again for a slot, while other links are to make room first.
+    look_again: Option<Moment>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,6 +108,7 @@ impl Session {
             heard: now,
             heartbeat_due: now.plus_ms(timeouts.heartbeat_ms),
             owes_heartbeat: false,
+            look_again: None,
         }
     }
 
@@ -190,18 +194,22 @@ impl Session {
                 {
                     return Ok(Some(ping));
                 }
-                Ok(source.poll_transmit(link, keyspace)?)
+                let bytes = source.poll_transmit(link, keyspace, now)?;
+                let waits = bytes.is_none() && source.needs_slots(link);
+                self.look_again = waits.then(|| now.plus_ms(limits::WALK_PAUSE_MS));
+                Ok(bytes)
             }
         }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) if nothing happens before.
     pub fn poll_timeout(&self) -> Moment {
-        match self.state {
+        let due = match self.state {
             State::Streaming { speaks: true, .. } => self.heartbeat_due.min(self.silence_ends()),
             State::Streaming { speaks: false, .. } => self.heartbeat_due,
             State::Greeting | State::Closing(_) => self.silence_ends(),
-        }
+        };
+        self.look_again.map_or(due, |again| again.min(due))
     }
 
     /// Looks at the clock.
@@ -210,6 +218,7 @@ impl Session {
     /// If the peer has been silent for too long.
     pub fn handle_timeout(&mut self, now: Moment) -> Result<(), SessionError> {
         self.mark_heartbeat(now);
+        self.look_again = self.look_again.filter(|again| now < *again);
         // A peer of the oldest form never says anything: only the network tells whether it is there.
         let speaks = !matches!(self.state, State::Streaming { speaks: false, .. });
         if speaks && now >= self.silence_ends() {

@@ -4,6 +4,9 @@
 //! the head, and hands the same bytes to every member of the slot; a member without room leaves the slot and gets it
 //! another time. A link that joins late needs nothing more than its set of needed slots: the walk wraps around.
 //!
+//! A link whose queue is full is waited for, but only for a moment and only once until its queue has been empty: links are not equally
+//! fast at every moment, and what one misses is dumped again; a link that stands still holds nobody up.
+//!
 //! Only members drive a slot that is open; a link that comes while others are in one begins its own. Who drives has room, so
 //! somebody finishes each slot. If strangers drove it, too, two links slower than a step would throw each other out for ever.
 //!

@@ -20,8 +20,8 @@ mod order;
 mod relay;
 mod scrub;
 mod stale;
-mod transactions;
 mod sync;
+mod transactions;
 mod wait;
 mod writes;
 

@@ -97,6 +97,8 @@ fn seeds_converge() {
     if seeds >= 100 {
         let seldom = events.under_floor(seeds);
         assert!(seldom.is_empty(), "too seldom in {seeds} seeds: {seldom:?}");
+    }
+    if seeds >= 1_000 {
         let empty = events.matrix.empty();
         assert!(empty.is_empty(), "never met in {seeds} seeds: {empty:?}");
     }

@@ -30,6 +30,8 @@ pub struct Plan {
     pub spoil_every: u64,
     /// Bytes of dump items that wait for a link.
     pub dump_queue_bytes: usize,
+    /// Ticks for which a walk waits for a link that has no room.
+    pub walk_patience: u64,
     /// Batches that a ring between puller and owner holds.
     pub ring_batches: usize,
     /// Bytes that a puller reads at once, at most.
@@ -89,6 +91,7 @@ impl Plan {
             scrub_slots_per_second: one_of(&[0, 16, 100]) as u32,
             spoil_every: one_of(&[20, 100, 1_000_000]),
             dump_queue_bytes: one_of(&[1, 131_200, 132_000, 1 << 20]) as usize,
+            walk_patience: one_of(&[0, 0, 5, 50]),
             ring_batches: one_of(&[1, 1, 2, 8]) as usize,
             read_bytes: one_of(&[50, 1_000, 100_000]) as usize,
             turns: one_of(&[2, 6, 20]) as usize,
@@ -126,6 +129,7 @@ impl Plan {
             digest_step_bytes: 300,
             scrub_slots_per_second: 16,
             spoil_every: u64::MAX,
+            walk_patience: 50,
             ring_batches: 8,
             read_bytes: 100_000,
             turns: 20,

@@ -74,6 +74,7 @@ impl Primary {
             }
             source.set_dump_queue_bytes(plan.dump_queue_bytes);
             source.set_scrub_slots_per_second(plan.scrub_slots_per_second);
+            source.set_walk_patience_ms(plan.walk_patience);
             let mut core = Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed);
             core.store.set_digest_step_bytes(plan.digest_step_bytes);
             core.store.set_value_piece_bytes(plan.value_piece_bytes);

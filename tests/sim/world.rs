@@ -197,17 +197,22 @@ impl World {
     fn write(&mut self) {
         let shard = self.rng.usize(..self.primary.shards.len());
         let aimed = if self.plan.aims && self.rng.bool() { self.aim(shard) } else { None };
-        let commands = aimed.unwrap_or_else(|| {
+        let Some((rarity, commands)) = aimed else {
             let clock = self.clock_ms + self.now;
-            vec![self.workload.command(ShardId::new(shard as u16), clock, &mut self.rng)]
-        });
-        for args in commands {
-            self.execute(shard, &args);
+            let command = self.workload.command(ShardId::new(shard as u16), clock, &mut self.rng);
+            return self.execute(shard, &command);
+        };
+        commands.iter().for_each(|args| self.execute(shard, args));
+        // What does not come often is made use of.
+        for _ in 0..rarity {
+            let Some((_, commands)) = self.aim(shard) else { break };
+            commands.iter().for_each(|args| self.execute(shard, args));
         }
     }
 
-    /// A command on several keys whose slots stand, at the end of some stream that is being synced, as they stood least often.
-    fn aim(&mut self, shard: usize) -> Option<Vec<Args>> {
+    /// A command on several keys whose slots stand, at the end of some stream that is being synced, as they stood least often; and how
+    /// rare that is.
+    fn aim(&mut self, shard: usize) -> Option<(u8, Vec<Args>)> {
         let id = ShardId::new(shard as u16);
         let replica = self.rng.usize(..self.replicas.len());
         let Connection::Up { number, primary_is_gone: false, .. } = self.links[replica][shard] else { return None };
@@ -225,6 +230,7 @@ impl World {
         let cell = |(source, target): &(HashSlot, HashSlot)| cell(places[source], places[target], source == target);
         let (source, target) =
             pairs.min_by_key(|pair| (self.aimed.get(kind, cell(pair)), Reverse(cell(pair).rarity())))?;
+        let rarity = cell(&(source, target)).rarity();
         self.aimed.count(kind, cell(&(source, target)));
         let wanted = kind.type_wanted();
         let mut key = |slot: HashSlot| {
@@ -237,7 +243,7 @@ impl World {
             }
         };
         let (source, target) = (key(source), key(target));
-        Some(kind.commands(&source, &target, &self.now.to_string()))
+        Some((rarity, kind.commands(&source, &target, &self.now.to_string())))
     }
 
     fn execute(&mut self, shard: usize, args: &Args) {
