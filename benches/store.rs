@@ -9,9 +9,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kevy_replicate::id::HashSlot;
+use kevy_replicate::id::{Digest, HASH_SLOTS, HashSlot};
 use kevy_replicate::limits::BATCH_FRAMES_MAX;
-use kevy_replicate::snapshot::{Copy, DumpCursor, Keyspace, Located};
+use kevy_replicate::snapshot::{AsOf, Copy, DumpCursor, Keyspace, Located, Summed};
 use kevy_replicate::store::KeyspaceStore;
 
 const VALUE: [u8; 64] = [b'v'; 64];
@@ -94,6 +94,49 @@ fn keys(c: &mut Criterion, name: &str, count: usize) {
             });
         });
     });
+    // What a digest that every write keeps current would cost: the key as it was and as it is are mixed in.
+    let mut sums = vec![Digest::default(); HASH_SLOTS];
+    group.bench_function("set in batches, digests kept current", |b| {
+        b.iter(|| {
+            let batch = keys.batch();
+            prefetched(&mut store, batch, |store, at, key| {
+                let sum = &mut sums[at.slot.index()];
+                if let Some(entry) = store.get(at, key) {
+                    *sum -= entry.digest();
+                }
+                store.set_string(at, key, black_box(&VALUE), None);
+                if let Some(entry) = store.get(at, key) {
+                    *sum += entry.digest();
+                }
+            });
+        });
+    });
+    // What the other way costs: a bit for each slot that says that its digest is not that of before.
+    let mut dirty = vec![0u64; HASH_SLOTS / 64];
+    group.bench_function("set in batches, a dirty bit", |b| {
+        b.iter(|| {
+            let batch = keys.batch();
+            prefetched(&mut store, batch, |store, at, key| {
+                dirty[at.slot.index() / 64] |= 1 << (at.slot.index() % 64);
+                store.set_string(at, key, black_box(&VALUE), None);
+            });
+        });
+    });
+    store.set_digest_step_bytes(1);
+    let slot = HashSlot::new(1).expect("there is one");
+    let under_way = store.digest_begin(slot, AsOf::End);
+    assert!(matches!(under_way, Summed::More(_)), "a slot of some keys takes several steps");
+    group.bench_function("set in batches, the digest of one slot under way", |b| {
+        b.iter(|| {
+            let batch = keys.batch();
+            prefetched(&mut store, batch, |store, at, key| {
+                store.set_string(at, key, black_box(&VALUE), None);
+            });
+        });
+    });
+    if let Summed::More(id) = under_way {
+        store.digest_forget(id);
+    }
     group.bench_function("get one by one", |b| {
         b.iter(|| {
             for key in keys.batch() {

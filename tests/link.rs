@@ -1,14 +1,18 @@
 //! The primary's end of one connection, told what time it is: deadlines, and what a link is allowed to be.
 
 use kevy_replicate::handshake::{Claim, Flags, Form, Hello, Lineage, Options, ReplicaId};
-use kevy_replicate::id::{Generation, Moment, Offset, ShardCount, ShardId};
+use kevy_replicate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId};
 use kevy_replicate::source::{LinkError, Session, SessionError, Source, SourceConfig, Timeouts};
 use kevy_replicate::store::KeyspaceStore;
 
 const TIMEOUTS: Timeouts = Timeouts { heartbeat_ms: 100, link_timeout_ms: 1_000 };
 
 fn source(generation: u64) -> Source {
-    Source::new(SourceConfig {
+    Source::new(config(generation))
+}
+
+fn config(generation: u64) -> SourceConfig {
+    SourceConfig {
         shard: ShardId::new(0),
         shards: ShardCount::ONE,
         generation: Generation::new(generation).unwrap(),
@@ -18,7 +22,7 @@ fn source(generation: u64) -> Source {
         backlog_bytes: 1 << 20,
         reconnect_window_ms: 1_000,
         client_port: None,
-    })
+    }
 }
 
 fn at(ms: u64) -> Moment {
@@ -108,4 +112,38 @@ fn a_link_of_an_earlier_history_does_not_read_as_another_of_the_same_number() {
     assert_eq!(old.handle_input(&mut after, b"REPLCONF ACK 0\r\n", Moment::ZERO, |_| {}), Err(end));
     old.hang_up(&mut after, Moment::ZERO);
     assert_eq!(after.slots().connected(), 1, "the other link stays");
+}
+
+#[test]
+fn a_slot_of_another_shard_is_not_to_be_asked_for() {
+    let shards = ShardCount::new(2).unwrap();
+    let mut source = Source::new(SourceConfig { shards, ..config(7) });
+    let flags = Flags { items: true, ..Flags::default() };
+    let mut session = streaming(&mut source, "ours", Form::Ours(Options { flags, ..Options::new(None) }));
+    session.handle_input(&mut source, b"NEED 5\r\n", Moment::ZERO, |_| {}).unwrap();
+    let foreign = HashSlot::new(9_000).unwrap();
+    let end = session.handle_input(&mut source, b"NEED 9000\r\n", Moment::ZERO, |_| {});
+    assert_eq!(end, Err(SessionError::Link(LinkError::ForeignSlot(foreign))));
+}
+
+#[test]
+fn who_takes_nothing_gathers_few_digests_and_who_lacks_the_slot_none() {
+    let mut source = source(7);
+    let mut store = KeyspaceStore::new();
+    source.set_scrub_slots_per_second(10_000);
+    let flags = Flags { items: true, ..Flags::default() };
+    let mut session = streaming(&mut source, "ours", Form::Ours(Options { flags, ..Options::new(None) }));
+    let scrub = |source: &mut Source, store: &mut KeyspaceStore| {
+        for tick in 0..100 {
+            while source.scrub(store, at(tick * 10)).more {}
+        }
+        assert!(source.scrub_counters().slots >= 9_900);
+    };
+    let sync = source.bytes_behind(session.link().unwrap()).unwrap().1;
+    scrub(&mut source, &mut store);
+    assert_eq!(source.bytes_behind(session.link().unwrap()).unwrap().1, sync, "it has no slot yet");
+    while session.poll_transmit(&mut source, &store, at(0)).unwrap().is_some() {}
+    scrub(&mut source, &mut store);
+    let queued = source.bytes_behind(session.link().unwrap()).unwrap().1;
+    assert!((1..64 * 40).contains(&queued), "{queued} bytes wait");
 }

@@ -699,13 +699,40 @@ mod tests {
         assert_eq!(session.next(), Offset::new(10 + handed_out as u64));
     }
 
+    #[test]
+    fn a_digest_of_another_position_or_slot_ends_the_link_and_touches_nothing() {
+        let slot = |number| HashSlot::new(number).unwrap();
+        for (line, error) in [
+            (
+                "+DIGEST 7 11 00000000000000aa\r\n",
+                SessionError::ItemPosition { at: Offset::new(11), next: Offset::new(10) },
+            ),
+            ("+DIGEST 7 9 -\r\n", SessionError::ItemPosition { at: Offset::new(9), next: Offset::new(10) }),
+            ("+DIGEST 9000 10 -\r\n", SessionError::ItemSlot(slot(9_000))),
+            ("+SLOTEND 7 10 00000000000000aa\r\n", SessionError::ItemSlot(slot(7))),
+        ] {
+            let mut session = session();
+            dial(&mut session);
+            hear(&mut session, &promise_of(5, ShardCount::new(2).unwrap()));
+            hear(&mut session, b"+SYNC 5 10 0\r\n+SLOTS 0 8192 10 0\r\n+SYNCEND 10\r\n");
+            session.recv_slice()[..line.len()].copy_from_slice(line.as_bytes());
+            session.recv_advance(line.len(), Moment::ZERO);
+            assert_eq!(session.poll_event().map(|event| event.is_some()), Err(error), "{line}");
+            assert_eq!(session.next(), Offset::new(10));
+        }
+    }
+
     fn promise(generation: u64) -> Vec<u8> {
+        promise_of(generation, ShardCount::ONE)
+    }
+
+    fn promise_of(generation: u64, shards: ShardCount) -> Vec<u8> {
         let mut line = Vec::new();
         let welcome = Welcome {
             generation: Generation::new(generation).unwrap(),
             next: Offset::new(30),
             shard: ShardId::new(0),
-            shards: ShardCount::ONE,
+            shards,
             born_empty: false,
             lineage: Lineage::none(),
             oldest: Offset::ZERO,

@@ -125,8 +125,10 @@ fn show(options: &Options, directory: &Path, screen: &mut Screen, report: &mut R
     screen.now("start", "two nodes come up");
     let backlog = BACKLOG_BYTES.to_string();
     let common = ["--log", "info", "--replication-buffer-size", &backlog];
-    let primary =
-        Node::start("primary", 2, &[&common[..], &["--role", "primary"]].concat(), directory, &mut ports, &patience)?;
+    // What is altered on purpose is for the comparison to find, not for the scrub to repair.
+    let scrub = if options.spoil { "0" } else { "16" };
+    let flags = ["--role", "primary", "--scrub-slots-per-second", scrub];
+    let primary = Node::start("primary", 2, &[&common[..], &flags].concat(), directory, &mut ports, &patience)?;
     let relay = Relay::new(primary.port_base, primary.shards, &mut ports)?;
     let upstream = format!("127.0.0.1:{}", relay.port_base);
     let read_only = if options.spoil { "false" } else { "true" };
