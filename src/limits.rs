@@ -168,6 +168,17 @@ pub const ACK_INTERVAL_MS: u64 = 1;
 /// Marks that a stream keeps of when it was where.
 pub const TIMELINE_MARKS_MAX: usize = 512;
 
+/// Milliseconds within which a peer on a replication port has said what it wants, where `link_timeout_ms` is not less.
+pub const GREETING_MS_MAX: u64 = 10_000;
+
+/// Connections on one replication port that have not said what they want; one more is closed at once.
+pub const GREETING_LINKS_MAX: u64 = 512;
+
+/// Descriptors that are kept for other things than clients: for the node, and for each shard.
+pub const DESCRIPTORS_KEPT: u64 = 64;
+/// See [`DESCRIPTORS_KEPT`].
+pub const DESCRIPTORS_KEPT_PER_SHARD: u64 = 16;
+
 /// Milliseconds for which a link that ends tries to say why.
 pub const LAST_WORDS_MS: u64 = 1_000;
 

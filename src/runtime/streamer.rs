@@ -38,9 +38,15 @@ pub enum LinkEnd {
 
 /// Serves a connection on the replication port until it ends.
 pub async fn serve(local: Rc<Local>, mut stream: Stream, timeouts: Timeouts) {
+    let greeting = Greeting::begin(&local);
+    if local.gauges.greeting.get() > limits::GREETING_LINKS_MAX {
+        crate::warn_seldom!(shard = %local.id(), most = limits::GREETING_LINKS_MAX, "too many connections on the replication port say nothing; closing new ones");
+        stream.close().await;
+        return;
+    }
     let peer = stream.peer_addr().map_or_else(|_| "a replica".to_owned(), |address| address.to_string());
     let outlet = Rc::new(RefCell::new(Outlet::new(Session::new(timeouts, now()), stream.handle())));
-    let end = stream_until_end(&local, &mut stream, &outlet, &peer).await;
+    let end = stream_until_end(&local, &mut stream, &outlet, &peer, greeting).await;
     local.close_outlet(&outlet);
     // What explains the end, if anything does, is still said.
     let next = next_send(&local, &outlet);
@@ -66,7 +72,34 @@ pub async fn serve(local: Rc<Local>, mut stream: Stream, timeouts: Timeouts) {
     stream.close().await;
 }
 
-async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, outlet: &Rc<RefCell<Outlet>>, peer: &str) -> LinkEnd {
+/// Counts a connection for as long as it has not said what it wants.
+struct Greeting {
+    local: Rc<Local>,
+}
+
+impl Greeting {
+    fn begin(local: &Rc<Local>) -> Greeting {
+        let greeting = &local.gauges.greeting;
+        greeting.set(greeting.get() + 1);
+        Greeting { local: Rc::clone(local) }
+    }
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        let greeting = &self.local.gauges.greeting;
+        greeting.set(greeting.get() - 1);
+    }
+}
+
+async fn stream_until_end(
+    local: &Rc<Local>,
+    stream: &mut Stream,
+    outlet: &Rc<RefCell<Outlet>>,
+    peer: &str,
+    greeting: Greeting,
+) -> LinkEnd {
+    let mut greeting = Some(greeting);
     let mut inbox = vec![0; 4 << 10];
     let mut turn = Turn::begin();
     loop {
@@ -105,6 +138,9 @@ async fn stream_until_end(local: &Rc<Local>, stream: &mut Stream, outlet: &Rc<Re
             Some(Ok(Moved::Read(len))) => {
                 if let Err(error) = receive(local, outlet, &inbox[..len], peer) {
                     return error;
+                }
+                if outlet.borrow().session.link().is_some() {
+                    greeting = None;
                 }
             }
             Some(Err(error)) => return error.into(),

@@ -46,6 +46,8 @@ struct Seed {
 /// Runs a node until it is told to end.
 pub(super) fn run(config: Config) -> Result<(), Failure> {
     let environment = Environment::look().map_err(|error| Failure::Environment(error.to_string()))?;
+    let mut config = config;
+    fit_clients(&mut config, &environment);
     let placement = place(&config, &environment)?;
     let host = config.bind.to_string();
     let patience = Instant::now() + Duration::from_millis(limits::PORT_WAIT_MS);
@@ -83,6 +85,22 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
     executors.join();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lowers `maxclients` to what the limit of descriptors has room for, so that clients alone never take what links need.
+fn fit_clients(config: &mut Config, environment: &Environment) {
+    let kept = limits::DESCRIPTORS_KEPT + limits::DESCRIPTORS_KEPT_PER_SHARD * u64::from(config.shards.get());
+    let most = environment.descriptors.saturating_sub(kept).max(1);
+    if u64::from(config.maxclients) > most {
+        let (descriptors, wanted) = (environment.descriptors, config.maxclients);
+        tracing::warn!(
+            descriptors,
+            wanted,
+            most,
+            "maxclients is lowered to what the limit of open files (ulimit -n) has room for"
+        );
+        config.maxclients = most as u32;
+    }
 }
 
 /// Binds a port; one that is in use is tried again until `patience` ends, so that a node which was killed can be started anew at

@@ -222,7 +222,7 @@ impl Session {
         // A peer of the oldest form never says anything: only the network tells whether it is there.
         let speaks = !matches!(self.state, State::Streaming { speaks: false, .. });
         if speaks && now >= self.silence_ends() {
-            return Err(SessionError::Silent(self.timeouts.link_timeout_ms));
+            return Err(SessionError::Silent(self.silence_ms_max()));
         }
         Ok(())
     }
@@ -270,7 +270,14 @@ impl Session {
     }
 
     fn silence_ends(&self) -> Moment {
-        self.heard.plus_ms(self.timeouts.link_timeout_ms)
+        self.heard.plus_ms(self.silence_ms_max())
+    }
+
+    fn silence_ms_max(&self) -> u64 {
+        match self.state {
+            State::Greeting => self.timeouts.link_timeout_ms.min(limits::GREETING_MS_MAX),
+            State::Streaming { .. } | State::Closing(_) => self.timeouts.link_timeout_ms,
+        }
     }
 
     fn greet(&mut self, source: &mut Source, request: Request, now: Moment) -> Result<Event, SessionError> {

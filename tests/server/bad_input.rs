@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::kevy::{Kevy, command, free_ports, listen};
+use crate::relay::Relay;
 use crate::wait_until;
 
 #[test]
@@ -168,6 +169,139 @@ fn an_upstream_that_refuses_or_talks_nonsense_is_tried_again() {
             assert!(replica.peak_memory() < 256 << 20, "{} MiB", replica.peak_memory() >> 20);
         }
     }
+}
+
+#[test]
+fn a_stream_that_announces_a_terabyte_ends_and_goes_on() {
+    let primary = Kevy::primary(1);
+    let relay = Relay::start(primary.port_base, 1);
+    let replica = Kevy::replica(1, relay.port_base);
+    primary.ask::<()>(&["SET", "key", "0"]).expect("SET");
+    crate::compare::await_caught_up(&primary, &replica);
+    let at = primary.number("master_repl_offset");
+    let before = replica.peak_memory();
+    for (n, bad) in [
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1099511627776\r\n".to_owned(),
+        "*1099511627776\r\n".to_owned(),
+        format!("+SLOTS 0 1 {at} 1099511627776\r\n"),
+        format!("+PIECE 0 {at} 1099511627776\r\n"),
+        "+GROUP 1099511627776\r\n".to_owned(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let connections = relay.connections();
+        relay.inject(bad.as_bytes());
+        relay.inject(&vec![b'x'; 1 << 20]);
+        wait_until("the replica ends that link, and dials again", || relay.connections() > connections);
+        primary.ask::<()>(&["SET", "key", &n.to_string()]).expect("SET");
+        // What is injected has no place in the stream: what comes next is where it was.
+        crate::compare::assert_becomes_equal(&primary, &replica);
+        primary.ask::<()>(&["DEL", "key"]).expect("DEL");
+        primary.ask::<()>(&["SET", "key", "0"]).expect("SET");
+        crate::compare::await_caught_up(&primary, &replica);
+    }
+    assert_eq!(primary.number("sync_full"), 1, "it resumed each time");
+    let grown = replica.peak_memory() - before;
+    assert!(grown < 32 << 20, "{} MiB", grown >> 20);
+}
+
+/// Connections to `port` that say nothing.
+fn silent(port: u16, count: usize) -> Vec<TcpStream> {
+    let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the kernel takes it");
+    (0..count).map(|_| connect()).collect()
+}
+
+#[test]
+fn ten_thousand_connections_that_never_speak_cost_little() {
+    let primary = Kevy::start(2, &["--maxclients", "6000", "--link-timeout-ms", "3000"]);
+    let replica = Kevy::replica(2, primary.port_base);
+    let mut client = primary.connect();
+    redis::cmd("SET").arg("key").arg(1).exec(&mut client).expect("SET");
+    crate::compare::await_caught_up(&primary, &replica);
+    let before = primary.peak_memory();
+    let connections = [silent(primary.port, 5_000), silent(primary.port_base, 5_000)];
+    wait_until("all are accepted", || primary.number("connected_clients") > 5_000);
+    redis::cmd("SET").arg("key").arg(2).exec(&mut client).expect("SET");
+    crate::compare::assert_becomes_equal(&primary, &replica);
+    let grown = primary.peak_memory() - before;
+    eprintln!("10,000 silent connections: {} MiB", grown >> 20);
+    assert!(grown < 256 << 20, "{} MiB", grown >> 20);
+    assert!(primary.log().contains("too many connections on the replication port say nothing"));
+    let mut last = &connections[1][0];
+    last.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket option");
+    assert!(matches!(last.read(&mut [0]), Ok(0) | Err(_)), "who says nothing on a replication port is let go");
+    assert_eq!(primary.number("connected_slaves"), 1);
+    drop(connections);
+    wait_until("all are gone", || primary.number("connected_clients") < 10 && primary.descriptors() < 200);
+    crate::compare::assert_becomes_equal(&primary, &replica);
+}
+
+#[test]
+fn a_node_without_free_descriptors_says_so_and_recovers() {
+    let primary = Kevy::start(1, &["--link-timeout-ms", "60000"]);
+    let relay = Relay::start(primary.port_base, 1);
+    let replica = Kevy::replica(1, relay.port_base);
+    let mut clients = [&primary, &replica].map(Kevy::connect);
+    redis::cmd("SET").arg("key").arg(1).exec(&mut clients[0]).expect("SET");
+    crate::compare::await_caught_up(&primary, &replica);
+    for node in [&primary, &replica] {
+        node.limit_descriptors(node.descriptors() + 4);
+    }
+    let held = [silent(primary.port, 12), silent(replica.port, 12)];
+    for node in [&primary, &replica] {
+        wait_until("it says so", || node.log().contains("cannot accept now; trying again"));
+    }
+    // Who is there already is served, and nobody spins.
+    let before = [&primary, &replica].map(Kevy::cpu);
+    let began = std::time::Instant::now();
+    redis::cmd("SET").arg("key").arg(2).exec(&mut clients[0]).expect("SET");
+    let mut applied = || redis::cmd("GET").arg("key").query::<u64>(&mut clients[1]).expect("GET") == 2;
+    wait_until("the link goes on", &mut applied);
+    relay.cut();
+    relay.heal();
+    wait_until("the replica cannot dial", || replica.log().contains("Too many open files (os error 24)"));
+    thread::sleep(Duration::from_secs(1).saturating_sub(began.elapsed()));
+    for (node, before) in [&primary, &replica].into_iter().zip(before) {
+        let used = node.cpu() - before;
+        assert!(used < began.elapsed() / 2, "{used:?} of {:?}", began.elapsed());
+    }
+    redis::cmd("SET").arg("key").arg(3).exec(&mut clients[0]).expect("SET");
+    drop(held);
+    crate::compare::assert_becomes_equal(&primary, &replica);
+    assert_eq!(primary.number("sync_full"), 1, "it resumed");
+}
+
+#[test]
+fn maxclients_is_lowered_to_what_there_is_room_for() {
+    let kevy = env!("CARGO_BIN_EXE_kevy");
+    let base = free_ports(3);
+    let script = format!(
+        "ulimit -n 200; exec {kevy} --port {base} --listen-port-base {} --shards 2 --cpus off --log warn",
+        base + 1
+    );
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let ask = |args: &[&str]| {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{base}/")).ok()?;
+        let mut cmd = redis::Cmd::new();
+        args.iter().for_each(|arg| drop(cmd.arg(arg)));
+        cmd.query::<Vec<String>>(&mut client.get_connection().ok()?).ok()
+    };
+    let mut answer = None;
+    wait_until("it answers", || {
+        answer = ask(&["CONFIG", "GET", "maxclients"]);
+        answer.is_some()
+    });
+    child.kill().expect("it is ours");
+    let output = child.wait_with_output().expect("it is ours");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(answer.expect("an answer"), ["maxclients", "104"], "{said}");
+    assert!(said.contains("maxclients is lowered"), "{said}");
 }
 
 const LOG: &str = "must be error, warn, info, debug or trace, or directives such as info,kevy_replicate=debug";

@@ -117,6 +117,26 @@ impl Kevy {
         line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
     }
 
+    /// Descriptors that it has open.
+    pub fn descriptors(&self) -> u64 {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count() as u64
+    }
+
+    /// Limits the descriptors that it may have open.
+    pub fn limit_descriptors(&self, most: u64) {
+        let (pid, limit) = (self.child.id().to_string(), format!("--nofile={most}"));
+        let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status().expect("util-linux");
+        assert!(status.success(), "prlimit {limit}");
+    }
+
+    /// Processor time that it has used.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks: Vec<u64> = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse().expect("ticks")).collect();
+        Duration::from_millis((ticks[0] + ticks[1]) * 10)
+    }
+
     /// The directory of this test's own; its logs are there.
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()

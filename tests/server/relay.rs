@@ -6,8 +6,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ struct State {
     stalled: AtomicBool,
     /// Bytes to the replica at which it stalls; 0: never.
     stall_at: AtomicU64,
+    /// What goes to the replicas of port 0 next, as if the primary had sent it.
+    injected: Mutex<Vec<u8>>,
     /// A bit flips in the next bytes to the replica.
     flips: AtomicBool,
     /// Everything ends.
@@ -123,6 +125,11 @@ impl Relay {
         self.state.flips.store(true, Ordering::SeqCst);
     }
 
+    /// Sends bytes to a replica, as if its primary had, on port 0.
+    pub fn inject(&self, bytes: &[u8]) {
+        self.state.injected.lock().expect("no panic").extend_from_slice(bytes);
+    }
+
     /// Connections let through so far.
     pub fn connections(&self) -> u64 {
         self.state.connections.load(Ordering::SeqCst)
@@ -175,6 +182,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, to_replica: bool, cut: u64, inde
         if state.stalled.load(Ordering::SeqCst) || port.stalled.load(Ordering::SeqCst) {
             thread::sleep(TICK);
             continue;
+        }
+        if to_replica && index == 0 {
+            let injected = std::mem::take(&mut *state.injected.lock().expect("no panic"));
+            if to.write_all(&injected).is_err() {
+                break;
+            }
         }
         match from.read(&mut buffer) {
             Ok(0) => break,
