@@ -33,6 +33,7 @@ use super::clock;
 use super::cpus::{CpuId, Placement};
 use super::shutdown::Shutdown;
 use super::startup::{StartupError, lock_memory};
+use super::stopwatch::Stopwatch;
 use super::watchdog::{Health, Progress, Watchdog};
 
 /// A task on this shard. Await it for its result, or detach it: dropping it cancels it, which leaks a little.
@@ -141,6 +142,7 @@ struct Inner {
     /// Tasks that wait for the end of the process, each under its own number.
     waiting: RefCell<BTreeMap<u64, Waker>>,
     next_waiting: Cell<u64>,
+    stopwatch: Stopwatch,
 }
 
 /// Which share of its shard a task lives on.
@@ -184,7 +186,8 @@ impl Shard {
             Queue::Clients => clients,
             Queue::Snapshot => snapshot,
         };
-        glommio::spawn_local_into(future, handle).expect("the queue lives as long as the executor")
+        glommio::spawn_local_into(timed(Rc::clone(&self.inner), future), handle)
+            .expect("the queue lives as long as the executor")
     }
 
     /// Runs `work`, which may block, beside the shard. It must not panic: whoever awaits it would wait for ever.
@@ -214,6 +217,13 @@ impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard").field("id", &self.id()).field("cpu", &self.cpu()).finish_non_exhaustive()
     }
+}
+
+/// A task, with a look at the clock before and behind each stretch that it runs: once for all the commands that have arrived, not
+/// once for each.
+async fn timed<T>(inner: Rc<Inner>, task: impl Future<Output = T>) -> T {
+    let mut task = std::pin::pin!(task);
+    std::future::poll_fn(|cx| inner.stopwatch.time(&inner.health[inner.id.index()], || task.as_mut().poll(cx))).await
 }
 
 /// The future of [`Shard::shutdown`]. The ticker wakes it.
@@ -307,6 +317,7 @@ where
             shutdown,
             waiting: RefCell::default(),
             next_waiting: Cell::new(0),
+            stopwatch: Stopwatch::new(),
         };
         let shard = Shard { inner: Rc::new(inner) };
         glommio::spawn_local(tick(Rc::clone(&shard.inner))).detach();

@@ -48,6 +48,7 @@ pub mod signal;
 #[cfg(feature = "runtime")]
 pub mod startup;
 #[cfg(feature = "runtime")]
+mod stopwatch;
 pub mod stream;
 #[cfg(feature = "runtime")]
 pub mod streamer;

@@ -16,6 +16,8 @@ pub struct Progress {
     /// Microseconds of [`Moment`], 0 before the first tick.
     last_tick: AtomicU64,
     longest_gap_us: AtomicU64,
+    longest_turn_us: AtomicU64,
+    longest_turn_cpu_us: AtomicU64,
     stalls: AtomicU64,
     ended: AtomicBool,
 }
@@ -30,6 +32,35 @@ impl Progress {
     /// longest turn.
     pub fn longest_gap_us(&self) -> u64 {
         self.longest_gap_us.load(Ordering::Relaxed)
+    }
+
+    /// The longest time that one task kept the shard to itself, in microseconds, since the beginning or the last
+    /// [`reset_turns`](Self::reset_turns). Where the machine has more to do than CPUs, that includes waiting for one.
+    pub fn longest_turn_us(&self) -> u64 {
+        self.longest_turn_us.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the longest turn.
+    pub fn reset_turns(&self) {
+        self.longest_turn_us.store(0, Ordering::Relaxed);
+        self.longest_turn_cpu_us.store(0, Ordering::Relaxed);
+    }
+
+    /// As [`longest_turn_us`](Self::longest_turn_us), of the time that the task had a CPU: what it did, not what it waited for.
+    pub fn longest_turn_cpu_us(&self) -> u64 {
+        self.longest_turn_cpu_us.load(Ordering::Relaxed)
+    }
+
+    /// A task of the executor has run for this long.
+    #[inline]
+    pub(super) fn turn(&self, wall: Duration, cpu: Duration) {
+        for (longest, time) in [(&self.longest_turn_us, wall), (&self.longest_turn_cpu_us, cpu)] {
+            let micros = time.as_micros() as u64;
+            // Hardly ever the longest: no more than a load.
+            if micros > longest.load(Ordering::Relaxed) {
+                longest.fetch_max(micros, Ordering::Relaxed);
+            }
+        }
     }
 
     /// How often it made no progress for a second or more.

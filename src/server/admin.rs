@@ -20,6 +20,7 @@ use crate::resp::{Protocol, Reply};
 use crate::runtime::clock::sleep;
 use crate::runtime::local::{Call, Local, Request};
 use crate::runtime::ring::ring;
+use crate::runtime::watchdog::Progress;
 use crate::store::command::{Refusal, Spec, introspect, number};
 use crate::wire::Argv;
 
@@ -67,7 +68,7 @@ pub(super) async fn execute(
         "lastsave" => reply.integer(0),
         "client" => client_command(client, argv, out),
         "command" => introspect::command(argv, &mut reply),
-        "config" => config(node, argv, &mut reply),
+        "config" => config(local, node, argv, &mut reply),
         "debug" => debug(local, &client.address, argv, protocol, out).await,
         "kevy" => digests::execute(local, argv, protocol, out).await,
         "info" => {
@@ -189,7 +190,7 @@ fn client_command(client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>)
     }
 }
 
-fn config(node: &Node, argv: Argv<'_>, reply: &mut Reply<'_>) {
+fn config(local: &Local, node: &Node, argv: Argv<'_>, reply: &mut Reply<'_>) {
     match argv.arg(1).to_ascii_lowercase().as_slice() {
         b"get" if argv.len() > 2 => {
             let patterns: Vec<&[u8]> = argv.iter().skip(2).collect();
@@ -200,7 +201,10 @@ fn config(node: &Node, argv: Argv<'_>, reply: &mut Reply<'_>) {
                 reply.bulk(value.as_bytes());
             }
         }
-        b"resetstat" if argv.len() == 2 => reply.ok(),
+        b"resetstat" if argv.len() == 2 => {
+            local.executor().health().iter().for_each(Progress::reset_turns);
+            reply.ok();
+        }
         other => reply.error(Refusal::UnknownSubcommand("config", String::from_utf8_lossy(other).into_owned())),
     }
 }

@@ -62,6 +62,10 @@ pub struct Shard {
     pub expired_keys: u64,
     /// Times that its executor made no progress for a second.
     pub stalls: u64,
+    /// The longest time that one task kept it to itself.
+    pub longest_turn_us: u64,
+    /// The most CPU time that one task took in such a stretch.
+    pub longest_turn_cpu_us: u64,
     /// What its scrub has found.
     pub scrub: Scrub,
 }
@@ -298,12 +302,12 @@ impl Snapshot {
         line(out, format_args!("uptime_in_days:{}", self.uptime_seconds / 86_400));
         line(out, format_args!("shards:{}", self.shards.len()));
         for (i, shard) in self.shards.iter().enumerate() {
-            let Shard { clients, accepted, commands, keys, stalls, .. } = shard;
+            let Shard { clients, accepted, commands, keys, stalls, longest_turn_us, .. } = shard;
             let cpu = shard.cpu.map_or("none".to_owned(), |cpu| cpu.to_string());
             line(
                 out,
                 format_args!(
-                    "shard{i}:cpu={cpu},clients={clients},accepted={accepted},commands={commands},keys={keys},stalls={stalls}"
+                    "shard{i}:cpu={cpu},clients={clients},accepted={accepted},commands={commands},keys={keys},stalls={stalls},longest_turn_usec={longest_turn_us}"
                 ),
             );
         }
@@ -334,6 +338,9 @@ impl Snapshot {
         line(out, format_args!("expired_keys:{}", self.sum(|s| s.expired_keys)));
         line(out, format_args!("evicted_keys:0"));
         line(out, format_args!("executor_stalls:{}", self.sum(|s| s.stalls)));
+        let longest = |of: fn(&Shard) -> u64| self.shards.iter().map(of).max().unwrap_or(0);
+        line(out, format_args!("longest_turn_usec:{}", longest(|s| s.longest_turn_us)));
+        line(out, format_args!("longest_turn_cpu_usec:{}", longest(|s| s.longest_turn_cpu_us)));
         let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
         for (reason, count) in streams.iter().flat_map(|stream| &stream.sync_full) {
             *reasons.entry(reason).or_default() += count;
@@ -597,6 +604,8 @@ mod tests {
                     keys: 20,
                     used_memory: 640,
                     stalls: 1,
+                    longest_turn_us: 700,
+                    longest_turn_cpu_us: 600,
                     ..Shard::default()
                 },
             ],
@@ -788,8 +797,8 @@ tcp_port:6004
 uptime_in_seconds:90000
 uptime_in_days:1
 shards:2
-shard0:cpu=3,clients=2,accepted=5,commands=70,keys=10,stalls=0
-shard1:cpu=none,clients=1,accepted=4,commands=30,keys=20,stalls=1
+shard0:cpu=3,clients=2,accepted=5,commands=70,keys=10,stalls=0,longest_turn_usec=0
+shard1:cpu=none,clients=1,accepted=4,commands=30,keys=20,stalls=1,longest_turn_usec=700
 
 # Clients
 connected_clients:3
@@ -812,6 +821,8 @@ total_commands_processed:100
 expired_keys:0
 evicted_keys:0
 executor_stalls:1
+longest_turn_usec:700
+longest_turn_cpu_usec:600
 sync_full:0
 sync_partial_ok:0
 sync_partial_err:0

@@ -149,6 +149,8 @@ fn part(local: &Rc<Local>) -> Part {
         expired_keys: counters.expired_keys,
         stalls: local.executor().health()[local.id().index()].stalls(),
         scrub: scrub(&core.role),
+        longest_turn_us: local.executor().health()[local.id().index()].longest_turn_us(),
+        longest_turn_cpu_us: local.executor().health()[local.id().index()].longest_turn_cpu_us(),
     };
     let standing = match &core.role {
         Role::Standalone => PartStanding::Standalone,

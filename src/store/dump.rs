@@ -337,7 +337,8 @@ mod tests {
             z.insert(&member, f64::from(n));
             l.push(End::Tail, &member);
         }
-        let values = [Value::Hash(h), Value::Set(e), Value::Zset(z), Value::List(l), Value::Str(vec![7; 1 << 20])];
+        let values =
+            [Value::Hash(h), Value::Set(e), Value::Zset(z), Value::List(l), Value::Str(vec![7; 1 << 20].into())];
         for (n, value) in values.into_iter().enumerate() {
             let (at, key) = at(&format!("{{tag}}{n}"));
             store.set_value(at, &key, Box::new(value), None);

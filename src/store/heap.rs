@@ -202,7 +202,7 @@ impl Heap {
     #[cold]
     fn alloc_boxed(&mut self, key: &[u8], content: Content<'_>, expiry: Option<UnixMs>) -> Handle {
         let value = match content {
-            Content::Str(string) => Box::new(Value::Str(string.to_vec())),
+            Content::Str(string) => Box::new(Value::Str(string.into())),
             Content::Boxed(value) => value,
         };
         let fits = inline_len(key, &[0; BOX_NUMBER_BYTES], expiry) <= ENTRY_BYTES_MAX;
@@ -286,7 +286,7 @@ impl Heap {
         let content = match self.take_box(old) {
             Some(boxed) => Content::Boxed(boxed.value),
             None => match self.entry(old).value() {
-                ValueRef::Str(value) => Content::Boxed(Box::new(Value::Str(value.to_vec()))),
+                ValueRef::Str(value) => Content::Boxed(Box::new(Value::Str(value.into()))),
                 ValueRef::Boxed(_) => unreachable!("what is boxed was taken"),
             },
         };

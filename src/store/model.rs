@@ -171,12 +171,12 @@ impl World {
                 let key = key_of(key);
                 let changed = self.store.update(hash::locate(&key), &key, |value| match value {
                     Value::Set(set) => _ = set.insert(&[member]),
-                    Value::Str(string) => string.push(member),
+                    Value::Str(string) => string.extend_from_slice(&[member]),
                     other => panic!("nobody put {other:?} there"),
                 });
                 match self.live.get_mut(&key) {
                     Some((Held::Set(set), _)) => _ = set.insert(vec![member]),
-                    Some((Held::Str(string), _)) if changed.is_some() => string.push(member),
+                    Some((Held::Str(string), _)) if changed.is_some() => string.extend_from_slice(&[member]),
                     _ => assert!(changed.is_none()),
                 }
             }

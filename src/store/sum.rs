@@ -129,7 +129,7 @@ mod tests {
             _ => {
                 store.update(at, &key, |value| match value {
                     Value::Set(set) => _ = set.insert(&[random.u8(..)]),
-                    Value::Str(string) => string.push(random.u8(..)),
+                    Value::Str(string) => string.extend_from_slice(&[random.u8(..)]),
                     _ => {}
                 });
             }

@@ -8,6 +8,7 @@ mod compare;
 mod follow;
 mod freeze;
 mod gate;
+mod huge;
 mod identity;
 mod kevy;
 mod kills;

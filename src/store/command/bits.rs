@@ -230,7 +230,7 @@ pub(super) fn bitop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, r
     }
     let (place, destination) = (at[0], argv.arg(2));
     let effects = if len > 0 {
-        replace(context.store, place, destination, Value::Str(result), None)?
+        replace(context.store, place, destination, Value::Str(result.into()), None)?
     } else if context.store.remove(place, destination) {
         Effects::One(super::del(destination))
     } else {

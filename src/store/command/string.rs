@@ -9,6 +9,7 @@ use crate::id::UnixMs;
 use crate::limits::BULK_BYTES_MAX;
 use crate::resp::Reply;
 use crate::snapshot::Located;
+use crate::store::value::Text;
 use crate::store::{Entry, KeyspaceStore, Place, Value, ValueRef};
 use crate::wire::{Argv, Command, Effects};
 
@@ -448,10 +449,8 @@ pub(super) fn set_range(
     if end > BULK_BYTES_MAX {
         return Err(TOO_LONG);
     }
-    let write = |bytes: &mut Vec<u8>| {
-        if bytes.len() < end {
-            bytes.resize(end, 0);
-        }
+    let write = |bytes: &mut Text| {
+        bytes.lengthen(end);
         bytes[offset..end].copy_from_slice(part);
     };
     let is_done = store.update(place, key, |value| {
@@ -461,8 +460,8 @@ pub(super) fn set_range(
     });
     if is_done.is_none() {
         let mut whole = match store.get(place, key) {
-            Some(entry) => in_entry(entry)?.to_vec(),
-            None => Vec::new(),
+            Some(entry) => Text::from(in_entry(entry)?),
+            None => Text::default(),
         };
         write(&mut whole);
         store.set_string(place, key, &whole, expiry);

@@ -9,11 +9,13 @@ mod packed;
 mod parted;
 mod ranked;
 pub mod set;
+pub mod text;
 pub mod zset;
 
 pub use hash::Hash;
 pub use list::List;
 pub use set::Set;
+pub use text::Text;
 pub use zset::Zset;
 
 use crate::limits::VALUE_PIECE_BYTES;
@@ -26,6 +28,9 @@ const SMALL_MEMBERS_MAX: usize = 64;
 /// Bytes of one field, value or member in a small form.
 const SMALL_ITEM_BYTES_MAX: usize = 256;
 
+/// What a member counts for, in bytes, where a string is freed.
+const MEMBER_BYTES: usize = 2 << 10;
+
 /// Bytes of a small form, at which walking it stops being cheap.
 const SMALL_BYTES_MAX: usize = 4 << 10;
 
@@ -33,7 +38,7 @@ const SMALL_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug)]
 pub enum Value {
     /// A string too long for the slab.
-    Str(Vec<u8>),
+    Str(Text),
     /// Fields with values.
     Hash(Hash),
     /// Elements in an order.
@@ -71,7 +76,7 @@ impl Value {
     pub fn memory(&self) -> usize {
         size_of::<Value>()
             + match self {
-                Value::Str(bytes) => bytes.capacity(),
+                Value::Str(bytes) => bytes.heap_bytes(),
                 Value::Hash(hash) => hash.heap_bytes(),
                 Value::List(list) => list.heap_bytes(),
                 Value::Set(set) => set.heap_bytes(),
@@ -149,7 +154,7 @@ impl Value {
     /// If the record is malformed.
     pub fn decode(kind: Kind, reader: &mut Reader<'_>) -> Result<Value, RecordError> {
         Ok(match kind {
-            Kind::String => Value::Str(reader.bytes()?.to_vec()),
+            Kind::String => Value::Str(reader.bytes()?.into()),
             kind => {
                 let mut value = Value::without_members(kind);
                 value.extend(reader)?;
@@ -160,7 +165,7 @@ impl Value {
 
     fn without_members(kind: Kind) -> Value {
         match kind {
-            Kind::String => Value::Str(Vec::new()),
+            Kind::String => Value::Str(Text::default()),
             Kind::Hash => Value::Hash(Hash::new()),
             Kind::List => Value::List(List::new()),
             Kind::Set => Value::Set(Set::new()),
@@ -186,7 +191,7 @@ impl Value {
     /// Frees up to `members` members. `true`: what is left is cheap to drop.
     pub fn release(&mut self, members: usize) -> bool {
         match self {
-            Value::Str(_) => true,
+            Value::Str(bytes) => bytes.release(members * MEMBER_BYTES),
             Value::Hash(hash) => hash.release(members),
             Value::List(list) => list.release(members),
             Value::Set(set) => set.release(members),
