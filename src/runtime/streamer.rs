@@ -140,7 +140,7 @@ async fn stream_until_end(
                     return error;
                 }
                 if outlet.borrow().session.link().is_some() {
-                    greeting = None;
+                    drop(greeting.take());
                 }
             }
             Some(Err(error)) => return error.into(),

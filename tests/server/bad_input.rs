@@ -289,7 +289,9 @@ fn maxclients_is_lowered_to_what_there_is_room_for() {
     let ask = |args: &[&str]| {
         let client = redis::Client::open(format!("redis://127.0.0.1:{base}/")).ok()?;
         let mut cmd = redis::Cmd::new();
-        args.iter().for_each(|arg| drop(cmd.arg(arg)));
+        for arg in args {
+            cmd.arg(*arg);
+        }
         cmd.query::<Vec<String>>(&mut client.get_connection().ok()?).ok()
     };
     let mut answer = None;
