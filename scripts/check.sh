@@ -33,6 +33,13 @@ readme() {
     bash -euo pipefail -c "$command"
 }
 
+# The same random commands to kevy and to redis-server: the replies are the same.
+same_replies() {
+    scripts/diff-redis.py --kevy target/release/kevy --list
+    scripts/diff-redis.py --kevy target/release/kevy --seed 1
+    scripts/diff-redis.py --kevy target/release/kevy --seed 2 --shards 3 --resp 3
+}
+
 # A demo that alters a value on the replica must find just that, and end with 1.
 spoiled_demo() {
     local code=0 said
@@ -48,6 +55,7 @@ step "tests, no features" cargo test --locked --no-default-features
 step "README's tests" readme test
 step "README's demo" readme run
 step "the demo finds a value that was altered" spoiled_demo
+step "replies, as redis-server's" same_replies
 step "no executor stands still, 60 s" scripts/stall.sh 60
 step "unsafe code, with memory being watched" scripts/unsafe-check.sh
 step "the ring under the model checker" scripts/loom.sh

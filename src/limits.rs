@@ -33,6 +33,9 @@ pub const LINEAGE_FORKS_MAX: usize = 16;
 /// Replica ids that a shard remembers, connected ones included.
 pub const REPLICA_SLOTS_MAX: usize = 1_024;
 
+/// Members that one command may draw by chance where they may repeat, however few there are.
+pub const DRAWN_MAX: usize = 16 << 20;
+
 /// Commands that are located, prefetched and executed together; frames of one ring slot.
 pub const BATCH_FRAMES_MAX: usize = 32;
 

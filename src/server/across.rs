@@ -6,20 +6,21 @@
 use std::rc::Rc;
 
 use super::session::ClientSession;
+use super::together;
 use crate::id::ShardId;
 use crate::resp::{Protocol, Reply};
 use crate::runtime::commands::CommandBatch;
 use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::shard::following::Refused;
 use crate::snapshot::{Keyspace, Located};
-use crate::store::command::Spec;
 use crate::store::command::walk::scan_cursor;
+use crate::store::command::{Flags, Spec};
 use crate::store::{ScanCursor, command};
 use crate::wire::{ArgRange, Argv, Command};
 
 /// How the parts of a command become one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Join {
+pub(super) enum Join {
     /// Counts are added.
     Sum,
     /// Each part is a status; the first one is the answer.
@@ -28,6 +29,13 @@ enum Join {
     Elements,
     /// Arrays, one after the other.
     Concatenate,
+}
+
+/// Whether a command reads keys that may be anywhere: all of them, or some that it does not name. On a node of one shard that is that
+/// shard.
+pub(super) fn reaches(local: &Local, spec: &Spec, argv: Argv<'_>) -> bool {
+    local.count().get() > 1
+        && (spec.flags.has(Flags::ALL_KEYS) || spec.flags.has(Flags::REACHES) && command::reaches(argv))
 }
 
 /// Executes a command of the store that is not of one shard alone.
@@ -47,8 +55,8 @@ pub(super) async fn execute(
         "del" | "unlink" | "exists" | "touch" => by_key(local, spec, argv, client, Join::Sum, out).await,
         "mset" => by_key(local, spec, argv, client, Join::Status, out).await,
         "mget" => by_key(local, spec, argv, client, Join::Elements, out).await,
-        "sort" | "sort_ro" => Reply::new(out, client.protocol).error(PATTERNS),
-        _ => Reply::new(out, client.protocol).error("CROSSSLOT Keys in request don't hash to the same shard"),
+        "sort" | "sort_ro" if reaches(local, spec, argv) => Reply::new(out, client.protocol).error(PATTERNS),
+        _ => together::execute(local, spec, argv, client, out).await,
     }
 }
 
@@ -75,7 +83,7 @@ async fn everywhere(
 }
 
 /// The command once for each shard that has some of its keys.
-async fn by_key(
+pub(super) async fn by_key(
     local: &Rc<Local>,
     spec: &'static Spec,
     argv: Argv<'_>,
@@ -115,23 +123,30 @@ async fn by_key(
 }
 
 /// A part of a command, for one shard.
-struct Part {
-    owner: ShardId,
+pub(super) struct Part {
+    pub owner: ShardId,
     /// What that shard executes.
-    argv: Option<Command>,
-    places: Vec<Located>,
+    pub argv: Option<Command>,
+    /// Where its keys live there.
+    pub places: Vec<Located>,
     /// Which of the command's keys it has, by number.
-    keys: Vec<usize>,
+    pub keys: Vec<usize>,
 }
 
 /// What a part was answered.
-struct Replied {
+pub(super) struct Replied {
     keys: Vec<usize>,
-    reply: Vec<u8>,
+    /// The reply, encoded.
+    pub reply: Vec<u8>,
 }
 
 /// Executes all parts, those of other shards at the same time.
-async fn run(local: &Rc<Local>, spec: &'static Spec, client: &mut ClientSession, parts: Vec<Part>) -> Vec<Replied> {
+pub(super) async fn run(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    client: &mut ClientSession,
+    parts: Vec<Part>,
+) -> Vec<Replied> {
     let mut answers = Vec::new();
     for part in parts {
         let mut batch = local.batch();

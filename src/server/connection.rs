@@ -26,7 +26,7 @@ use crate::runtime::stream::Stream;
 use crate::runtime::turn::Turn;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::table::Handler;
-use crate::store::command::{Flags, Refusal, Spec, find, reaches};
+use crate::store::command::{Refusal, Spec, find};
 use crate::wire::Argv;
 
 /// Serves a client until it goes, or the node ends.
@@ -252,7 +252,7 @@ impl Run {
             if !matches!(spec.handler, Handler::Store { .. }) || !spec.fits(argv.len()) {
                 return index;
             }
-            if shards.get() > 1 && spec.flags.has(Flags::REACHES) && reaches(argv) {
+            if across::reaches(local, spec, argv) {
                 return index;
             }
             let first_place = self.located.len();
@@ -272,8 +272,6 @@ impl Run {
             }
             let owner = match owner {
                 Some(owner) => owner,
-                // About all keys: on a node with one shard that is one shard, too.
-                None if shards.get() > 1 && spec.flags.has(Flags::ALL_KEYS) => return index,
                 // It names no key: any shard can say what is wrong with that.
                 None => me,
             };

@@ -19,6 +19,7 @@ mod node;
 mod serve;
 mod session;
 mod survey;
+mod together;
 mod transaction;
 mod upstream;
 mod wait;

@@ -244,8 +244,9 @@ fn prepare(local: &Local, queued: &Queued, ranges: &mut Vec<ArgRange>) -> Prepar
     let mut owners = located.iter().map(|at| local.count().owner(at.slot));
     let place = match (spec.handler, owners.next()) {
         (Handler::Server, _) => Place::Server,
+        (Handler::Store { .. }, _) if across::reaches(local, spec, argv) => Place::Several,
         (Handler::Store { .. }, Some(owner)) if owners.all(|other| other == owner) => Place::Shard(owner),
-        (Handler::Store { .. }, None) if local.count().get() == 1 => Place::Shard(local.id()),
+        (Handler::Store { .. }, None) => Place::Shard(local.id()),
         (Handler::Store { .. }, _) => Place::Several,
     };
     Prepared { spec, place, located, first, end: ranges.len() }

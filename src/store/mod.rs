@@ -24,6 +24,7 @@ mod line;
 #[cfg(test)]
 mod model;
 mod prefetch;
+pub mod rdb;
 mod slab;
 mod slot;
 mod sum;

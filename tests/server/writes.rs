@@ -71,6 +71,53 @@ fn writes(primary_shards: u16, replica_shards: u16) {
     await_caught_up(&primary, &replica);
 }
 
+#[test]
+fn what_moves_between_shards_is_neither_lost_nor_doubled() {
+    let primary = Kevy::primary(3);
+    let lists: Vec<String> = (0..8).map(|n| format!("list:{n}")).collect();
+    let mut connection = primary.connect();
+    for n in 0..200 {
+        redis::cmd("RPUSH").arg(&lists[n % 8]).arg(n).exec(&mut connection).expect("RPUSH");
+    }
+    thread::scope(|scope| {
+        for seed in 0..3 {
+            let (primary, lists) = (&primary, &lists);
+            scope.spawn(move || {
+                let mut connection = primary.connect();
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..500 {
+                    let (from, to) = (random.usize(0..8), random.usize(0..8));
+                    let moved =
+                        redis::cmd("LMOVE").arg(&lists[from]).arg(&lists[to]).arg("LEFT").arg("RIGHT").to_owned();
+                    moved.exec(&mut connection).expect("LMOVE");
+                }
+            });
+        }
+        // Somebody adds to a key that somebody else renames.
+        scope.spawn(|| {
+            let mut connection = primary.connect();
+            for n in 1_000..1_500 {
+                redis::cmd("RPUSH").arg("source").arg(n).exec(&mut connection).expect("RPUSH");
+            }
+        });
+        scope.spawn(|| {
+            let mut connection = primary.connect();
+            for n in 0..100 {
+                // It may not be there.
+                let _ = redis::cmd("RENAME").arg("source").arg(format!("target:{n}")).exec(&mut connection);
+            }
+        });
+    });
+    let mut found: Vec<u32> = Vec::new();
+    let renamed = (0..100).map(|n| format!("target:{n}")).chain(["source".to_owned()]);
+    for list in lists.into_iter().chain(renamed) {
+        let elements: Vec<u32> = redis::cmd("LRANGE").arg(list).arg(0).arg(-1).query(&mut connection).expect("LRANGE");
+        found.extend(elements);
+    }
+    found.sort_unstable();
+    assert_eq!(found, (0..200).chain(1_000..1_500).collect::<Vec<u32>>());
+}
+
 /// Pipelines of commands from a seed. What the store refuses is refused, and changes nothing.
 fn client(primary: &Kevy, seed: u64) {
     let mut connection = primary.connect();
@@ -96,7 +143,10 @@ fn command(random: &mut fastrand::Rng) -> redis::Cmd {
     let [string, other, integer, list, hash, zset, set, any] = &keys[..] else { unreachable!("eight kinds") };
     let value = format!("value-{}", random.u64(..));
     let member = format!("member-{}", random.u32(0..50));
-    let words: Vec<&str> = match random.u32(0..24) {
+    // Keys whose slots may be another shard's.
+    let mut far = |kind: &str| format!("{kind}:{{{}}}:0", random.u32(0..500));
+    let [far_string, far_list, far_set, far_zset, far_any] = ["s", "l", "m", "z", "any"].map(|kind| far(kind));
+    let words: Vec<&str> = match random.u32(0..36) {
         0..=3 => vec!["SET", string, &value],
         4 => vec!["SET", string, &value, "EX", "10000"],
         5 => vec!["MSET", string, &value, "s:{1}:0", &value, "s:{2}:0", &value, "s:{3}:0", &value],
@@ -117,6 +167,18 @@ fn command(random: &mut fastrand::Rng) -> redis::Cmd {
         20 => vec!["SPOP", set],
         21 => vec!["PEXPIRE", string, "100000000"],
         22 => vec!["PERSIST", string],
+        23 => vec!["SINTERSTORE", &far_set, set, set],
+        24 => vec!["SUNIONSTORE", &far_any, set, &far_set],
+        25 => vec!["ZUNIONSTORE", &far_zset, "2", zset, &far_set, "WEIGHTS", "1", "2"],
+        26 => vec!["LMOVE", list, &far_list, "LEFT", "RIGHT"],
+        27 => vec!["SMOVE", set, &far_set, &member],
+        28 => vec!["COPY", zset, &far_any, "REPLACE"],
+        29 => vec!["RENAME", string, &far_string],
+        30 => vec!["RENAMENX", list, &far_list],
+        31 => vec!["BITOP", "XOR", &far_string, string, other],
+        32 => vec!["LMPOP", "2", &far_list, list, "RIGHT", "COUNT", "2"],
+        33 => vec!["SORT", set, "ALPHA", "DESC", "STORE", &far_list],
+        34 => vec!["SETBIT", string, "77", "1"],
         _ => vec!["SETRANGE", string, "3", &member],
     };
     let mut command = redis::Cmd::new();

@@ -96,16 +96,16 @@ fn bit_range(start: i64, end: i64, unit: Unit, len: usize) -> Option<(usize, usi
     })
 }
 
-/// The byte number `index` with the bits outside the range `first..end` cleared.
-fn masked(bytes: &[u8], index: usize, first: usize, end: usize) -> u8 {
-    let mut byte = bytes[index];
+/// The bits of byte number `index` that lie in the range `first..end`.
+fn mask(index: usize, first: usize, end: usize) -> u8 {
+    let mut mask = 0xff;
     if index == first / 8 {
-        byte &= 0xff >> (first % 8);
+        mask &= 0xff >> (first % 8);
     }
     if index == (end - 1) / 8 {
-        byte &= 0xff << (7 - (end - 1) % 8);
+        mask &= 0xff << (7 - (end - 1) % 8);
     }
-    byte
+    mask
 }
 
 pub(super) fn bitcount(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -119,11 +119,11 @@ pub(super) fn bitcount(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>
     let range = if is_turned { None } else { bit_range(start, end, unit, bytes.len()) };
     let count = range.map_or(0, |(first, end)| {
         let (head, tail) = (first / 8, (end - 1) / 8);
+        let within = |index: usize| u64::from((bytes[index] & mask(index, first, end)).count_ones());
         if head == tail {
-            return u64::from(masked(bytes, head, first, end).count_ones());
+            return within(head);
         }
-        let ends = masked(bytes, head, first, end).count_ones() + masked(bytes, tail, first, end).count_ones();
-        u64::from(ends) + ones(&bytes[head + 1..tail])
+        within(head) + within(tail) + ones(&bytes[head + 1..tail])
     });
     reply.integer(count as i64);
     NOTHING
@@ -170,7 +170,7 @@ fn position(bytes: &[u8], bit: bool, first: usize, end: usize) -> Option<usize> 
     let boring = if bit { 0 } else { 0xff };
     let within = |index: usize| {
         // What lies outside the range is made boring.
-        let inside = masked(&[0xff].repeat(tail - head + 1), index - head, first - head * 8, end - head * 8);
+        let inside = mask(index, first, end);
         let byte = if bit { bytes[index] & inside } else { bytes[index] | !inside };
         (byte != boring).then(|| index * 8 + (byte ^ boring).leading_zeros() as usize)
     };

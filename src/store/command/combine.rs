@@ -50,8 +50,21 @@ impl Join {
     fn join(self, a: f64, b: f64) -> f64 {
         match self {
             Join::Sum => number_or_zero(a + b),
-            Join::Min => a.min(b),
-            Join::Max => a.max(b),
+            // Of two zeros with different signs the first stays.
+            Join::Min => {
+                if b < a {
+                    b
+                } else {
+                    a
+                }
+            }
+            Join::Max => {
+                if b > a {
+                    b
+                } else {
+                    a
+                }
+            }
         }
     }
 }
@@ -160,6 +173,9 @@ impl<'a> Plan<'a> {
         let Plan { how, mut sources, join, .. } = self;
         let weighted = |score: f64, weight: f64| number_or_zero(score * weight);
         let mut result = Zset::new();
+        if how != Combination::Diff {
+            sources.sort_by_key(|(source, _)| source.len());
+        }
         match how {
             Combination::Union => {
                 let mut sums: IndexMap<&[u8], f64, RandomState> = IndexMap::default();
@@ -172,7 +188,6 @@ impl<'a> Plan<'a> {
                 sums.into_iter().for_each(|(member, score)| _ = result.insert(member, score));
             }
             Combination::Inter => {
-                sources.sort_by_key(|(source, _)| source.len());
                 let Some(((smallest, weight), others)) = sources.split_first() else { return result };
                 for (member, score) in smallest.iter() {
                     let sum = others.iter().try_fold(weighted(score, *weight), |sum, (source, weight)| {

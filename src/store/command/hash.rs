@@ -2,8 +2,8 @@
 
 use super::aggregate::{Missing, in_entry, read, write};
 use super::number::{self, SumError};
-use super::random::DOUBLED_COUNTS;
-use super::refusal::{NOT_A_FLOAT, NOT_FINITE, OUT_OF_RANGE, OVERFLOW, Refusal, SYNTAX};
+use super::random::Draw;
+use super::refusal::{NOT_A_FLOAT, NOT_FINITE, OVERFLOW, Refusal};
 use super::string::integer;
 use super::{Context, Misfit, NOTHING, Outcome};
 use crate::resp::{Protocol, Reply};
@@ -70,18 +70,7 @@ pub(super) fn hstrlen(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>,
 }
 
 pub(super) fn hrandfield(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let count = argv.get(2).map(integer).transpose()?;
-    if count == Some(i64::MIN) {
-        return Err(OUT_OF_RANGE);
-    }
-    let with_values = match argv.get(3) {
-        None => false,
-        Some(option) if argv.len() == 4 && option.eq_ignore_ascii_case(b"WITHVALUES") => true,
-        Some(_) => return Err(SYNTAX),
-    };
-    if with_values && count.is_some_and(|count| !DOUBLED_COUNTS.contains(&count)) {
-        return Err(Refusal::Text("ERR value is out of range"));
-    }
+    let (count, with_values) = Draw::parse(argv, b"WITHVALUES")?;
     let Context { store, random, now, .. } = context;
     let entry = store.get(at[0], argv.arg(1)).filter(|entry| !super::has_expired(entry, *now));
     let hash = entry.map(in_entry::<Hash>).transpose()?.filter(|hash| !hash.is_empty());
@@ -90,7 +79,7 @@ pub(super) fn hrandfield(context: &mut Context<'_>, at: &[Located], argv: Argv<'
         (None, Some(_)) => reply.array(0),
         (Some(hash), None) => reply.bulk_or_null(hash.nth(random.below(hash.len())).map(|(field, _)| field)),
         (Some(hash), Some(count)) => {
-            let drawn = random.draw(hash.len(), count);
+            let drawn = count.draw(random, hash.len());
             let is_nested = with_values && reply.protocol() == Protocol::Resp3;
             reply.array(drawn.len() * if with_values && !is_nested { 2 } else { 1 });
             for (field, value) in drawn.into_iter().filter_map(|index| hash.nth(index)) {
@@ -150,6 +139,35 @@ pub(super) fn hdel(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
     let removed = remove_all(context.store, at[0].into(), argv)?;
     reply.count(removed);
     Ok(if removed > 0 { Effects::Verbatim } else { Effects::None })
+}
+
+/// `HGETDEL key FIELDS numfields field…`: the values of fields, which are gone then.
+pub(super) fn hgetdel(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if !argv.arg(2).eq_ignore_ascii_case(b"FIELDS") {
+        return Err(Refusal::Text("ERR Mandatory argument FIELDS is missing or not at the right position"));
+    }
+    let stated = number::integer(argv.arg(3)).filter(|count| *count > 0);
+    let stated = stated.ok_or(Refusal::Text("ERR Number of fields must be a positive integer"))?;
+    if stated as usize != argv.len() - 4 {
+        return Err(Refusal::Text("ERR The `numfields` parameter must match the number of arguments"));
+    }
+    let key = argv.arg(1);
+    let mut effect = vec![b"HDEL".as_slice(), key];
+    let there = read::<Hash>(context, at[0], key)?.is_some();
+    reply.array(argv.len() - 4);
+    if !there {
+        argv.skip(4).iter().for_each(|_| reply.null());
+        return NOTHING;
+    }
+    write(context.store, at[0].into(), key, Missing::Leave, |hash: &mut Hash| {
+        for field in argv.skip(4).iter() {
+            reply.bulk_or_null(hash.get(field));
+            if hash.remove(field) {
+                effect.push(field);
+            }
+        }
+    })?;
+    Ok(if effect.len() > 2 { Effects::One(Command::new(&effect)) } else { Effects::None })
 }
 
 /// Removes the fields from argument 2 on, and returns how many were there.

@@ -269,7 +269,11 @@ const SAME_OBJECT: Refusal = Refusal::Text("ERR source and destination objects a
 
 /// There is one database, number 0.
 fn only_database(number: &[u8]) -> Result<(), Refusal> {
-    if integer(number)? == 0 { Ok(()) } else { Err(Refusal::Text("ERR DB index is out of range")) }
+    match i32::try_from(integer(number)?) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(Refusal::Text("ERR DB index is out of range")),
+        Err(_) => Err(Refusal::Text("ERR value is out of range, value must between -2147483648 and 2147483647")),
+    }
 }
 
 /// `MOVE`: to the only database there is.

@@ -27,6 +27,7 @@ mod set;
 mod sort;
 mod string;
 pub mod table;
+mod transfer;
 pub mod walk;
 mod zset;
 

@@ -2,12 +2,14 @@
 
 use std::ops::RangeInclusive;
 
+use super::number;
+use super::refusal::{NOT_AN_INTEGER, OUT_OF_RANGE, Refusal, SYNTAX};
+use crate::limits;
+use crate::wire::Argv;
+
 /// A small generator (SplitMix64). Not for secrets.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
-
-/// How many members may be asked for where each is answered by two replies.
-pub(super) const DOUBLED_COUNTS: RangeInclusive<i64> = -i64::MAX / 2..=i64::MAX / 2;
 
 impl Random {
     /// The generator that this seed gives.
@@ -55,12 +57,46 @@ impl Random {
         }
         chosen.into_iter().collect()
     }
+}
 
-    /// Numbers below `len`, as a command with a count chooses members: so many different ones, or `-count` that may repeat.
-    pub(super) fn draw(&mut self, len: usize, count: i64) -> Vec<usize> {
-        match usize::try_from(count) {
-            Ok(count) => self.choose(len, count),
-            Err(_) => (0..count.unsigned_abs()).map(|_| self.below(len)).collect(),
+/// How many members a command wants by chance: so many different ones, or, for a negative number, as many that may repeat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Draw(i64);
+
+impl Draw {
+    /// Reads `[count [<pairs>]]` from argument 2 on: how many, and whether with what belongs to them.
+    pub(super) fn parse(argv: Argv<'_>, pairs: &[u8]) -> Result<(Option<Draw>, bool), Refusal> {
+        let count = argv.get(2).map(Draw::parse_count).transpose()?;
+        match argv.get(3) {
+            None => Ok((count, false)),
+            Some(option) if argv.len() == 4 && option.eq_ignore_ascii_case(pairs) => match count {
+                Some(Draw(count)) if !DOUBLED_COUNTS.contains(&count) => Err(TOO_MANY),
+                count => Ok((count, true)),
+            },
+            Some(_) => Err(SYNTAX),
+        }
+    }
+
+    pub(super) fn parse_count(text: &[u8]) -> Result<Draw, Refusal> {
+        match number::integer(text).ok_or(NOT_AN_INTEGER)? {
+            i64::MIN => Err(OUT_OF_RANGE),
+            count if count < -REPEATED_MAX => Err(TOO_MANY),
+            count => Ok(Draw(count)),
+        }
+    }
+
+    /// Numbers below `len`, which is not 0.
+    pub(super) fn draw(self, random: &mut Random, len: usize) -> Vec<usize> {
+        match usize::try_from(self.0) {
+            Ok(count) => random.choose(len, count),
+            Err(_) => (0..self.0.unsigned_abs()).map(|_| random.below(len)).collect(),
         }
     }
 }
+
+/// How many members may be asked for where each is answered by two replies.
+const DOUBLED_COUNTS: RangeInclusive<i64> = -i64::MAX / 2..=i64::MAX / 2;
+
+const REPEATED_MAX: i64 = limits::DRAWN_MAX as i64;
+
+const TOO_MANY: Refusal = Refusal::Text("ERR value is out of range");

@@ -37,9 +37,6 @@ pub const NO_SUCH_KEY: Refusal = Refusal::Text("ERR no such key");
 pub const INDEX_OUT_OF_RANGE: Refusal = Refusal::Text("ERR index out of range");
 /// A count is negative.
 pub const NOT_POSITIVE: Refusal = Refusal::Text("ERR value is out of range, must be positive");
-/// A count is so large that its double would not be a number.
-pub const OUT_OF_HALF_RANGE: Refusal =
-    Refusal::Text("ERR value is out of range, value must between -4611686018427387903 and 4611686018427387903");
 /// A count is the one number that cannot be negated.
 pub const OUT_OF_RANGE: Refusal =
     Refusal::Text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807");

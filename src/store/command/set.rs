@@ -1,10 +1,10 @@
 //! Commands on sets.
 
 use super::aggregate::{Missing, in_entry, read, write};
-use super::random::DOUBLED_COUNTS;
+use super::random::Draw;
 use super::recreate::{removal, replace};
-use super::refusal::{OUT_OF_HALF_RANGE, Refusal, SYNTAX};
-use super::string::{count_of, integer};
+use super::refusal::{Refusal, SYNTAX};
+use super::string::count_of;
 use super::{Context, Misfit, NOTHING, Outcome, group, number};
 use crate::resp::Reply;
 use crate::snapshot::Located;
@@ -45,7 +45,7 @@ pub(super) fn srandmember(context: &mut Context<'_>, at: &[Located], argv: Argv<
     if argv.len() > 3 {
         return Err(SYNTAX);
     }
-    let count = argv.get(2).map(count_to_draw).transpose()?;
+    let count = argv.get(2).map(Draw::parse_count).transpose()?;
     let Context { store, random, now, .. } = context;
     let entry = store.get(at[0], argv.arg(1)).filter(|entry| !super::has_expired(entry, *now));
     let set = entry.map(in_entry::<Set>).transpose()?.filter(|set| !set.is_empty());
@@ -54,18 +54,12 @@ pub(super) fn srandmember(context: &mut Context<'_>, at: &[Located], argv: Argv<
         (None, Some(_)) => reply.array(0),
         (Some(set), None) => reply.bulk_or_null(set.nth(random.below(set.len()))),
         (Some(set), Some(count)) => {
-            let drawn = random.draw(set.len(), count);
+            let drawn = count.draw(random, set.len());
             reply.array(drawn.len());
             drawn.into_iter().for_each(|index| reply.bulk_or_null(set.nth(index)));
         }
     }
     NOTHING
-}
-
-/// How many members are to be drawn; a negative number may name one more than once. Redis bounds it for its own arithmetic.
-pub(super) fn count_to_draw(text: &[u8]) -> Result<i64, Refusal> {
-    let count = integer(text)?;
-    if DOUBLED_COUNTS.contains(&count) { Ok(count) } else { Err(OUT_OF_HALF_RANGE) }
 }
 
 // ── combining ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,8 @@ use std::iter::StepBy;
 use std::ops::{BitOr, Range};
 
 use super::{
-    Context, Misfit, Outcome, bits, combine, hash, key, lcs, list, number, object, set, sort, string, walk, zset,
+    Context, Misfit, Outcome, bits, combine, hash, key, lcs, list, number, object, set, sort, string, transfer, walk,
+    zset,
 };
 use crate::resp::Reply;
 use crate::snapshot::Located;
@@ -261,7 +262,7 @@ const fn bucket(verb: &[u8]) -> usize {
     (mixed ^ (mixed >> 9)) % INDEX_LEN
 }
 
-const INDEX_LEN: usize = 512;
+const INDEX_LEN: usize = 1024;
 
 /// Rows of the two commonest commands.
 const SET: usize = 0;
@@ -367,6 +368,8 @@ static TABLE: &[Spec] = &[
     row("renamenx", 3, TWO_KEYS, WRITE_FAST, store(key::renamenx)),
     row("copy", -3, TWO_KEYS, WRITE_MORE, store(key::copy)),
     row("move", 3, ONE_KEY, WRITE_FAST, store(key::move_away)),
+    row("dump", 2, ONE_KEY, READ, store(transfer::dump)),
+    row("restore", -4, ONE_KEY, WRITE_MORE, store(transfer::restore)),
     row("object", -2, SECOND, READ, store(object::object)),
     row("sort", -2, ONE_AND_STORED, WRITE_MORE.and(Flags::REACHES), store(sort::sort)),
     row("sort_ro", -2, ONE_KEY, READ.and(Flags::REACHES), store(sort::sort_ro)),
@@ -384,6 +387,7 @@ static TABLE: &[Spec] = &[
     row("hmget", -3, ONE_KEY, READ_FAST, store(hash::hmget)),
     row("hgetall", 2, ONE_KEY, READ, store(hash::hgetall)),
     row("hdel", -3, ONE_KEY, WRITE_FAST, effect(hash::hdel, hash::apply_hdel)),
+    row("hgetdel", -5, ONE_KEY, WRITE_FAST, store(hash::hgetdel)),
     row("hlen", 2, ONE_KEY, READ_FAST, store(hash::hlen)),
     row("hexists", 3, ONE_KEY, READ_FAST, store(hash::hexists)),
     row("hkeys", 2, ONE_KEY, READ, store(hash::hkeys)),

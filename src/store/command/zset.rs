@@ -3,9 +3,9 @@
 use super::aggregate::{Missing, in_entry, read, write};
 use super::list::several;
 use super::number;
-use super::random::DOUBLED_COUNTS;
+use super::random::Draw;
 use super::recreate::{removal, replace};
-use super::refusal::{NOT_A_FLOAT, OUT_OF_RANGE, Refusal, SYNTAX};
+use super::refusal::{NOT_A_FLOAT, Refusal, SYNTAX};
 use super::string::{clamp, count_of, integer};
 use super::{Context, Misfit, NOTHING, Outcome};
 use crate::resp::{Protocol, Reply, double};
@@ -159,14 +159,6 @@ impl<'a> Query<'a> {
             }
             index += 1;
         }
-        if limit.is_some_and(|limit| limit != (0, -1)) && by == By::Rank {
-            return Err(Refusal::Text(
-                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
-            ));
-        }
-        if with_scores && by == By::Lex {
-            return Err(Refusal::Text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
-        }
         // Downwards, the upper bound comes first.
         let (lower, upper) = if down { (argv.arg(1), argv.arg(0)) } else { (argv.arg(0), argv.arg(1)) };
         let span = match by {
@@ -174,7 +166,7 @@ impl<'a> Query<'a> {
             By::Score => Span::score(lower, upper)?,
             By::Lex => Span::lex(lower, upper)?,
         };
-        Ok(Query { span, down, with_scores, limit })
+        Query { span, down, with_scores, limit }.checked()
     }
 
     /// The ranks that are meant, half-open.
@@ -205,20 +197,37 @@ impl<'a> Query<'a> {
     }
 
     /// Reads `[WITHSCORES] [LIMIT offset count]` from argument 4 on, for the older commands.
-    fn options(mut self, argv: Argv<'_>, takes_scores: bool, takes_limit: bool) -> Result<Query<'a>, Refusal> {
+    fn options(mut self, argv: Argv<'_>) -> Result<Query<'a>, Refusal> {
         let mut index = 4;
         while let Some(option) = argv.get(index) {
-            if takes_scores && option.eq_ignore_ascii_case(b"WITHSCORES") {
+            if option.eq_ignore_ascii_case(b"WITHSCORES") {
                 self.with_scores = true;
                 index += 1;
-            } else if takes_limit && option.eq_ignore_ascii_case(b"LIMIT") && argv.len() > index + 2 {
+            } else if option.eq_ignore_ascii_case(b"LIMIT") && argv.len() > index + 2 {
                 self.limit = Some((integer(argv.arg(index + 1))?, integer(argv.arg(index + 2))?));
                 index += 3;
             } else {
                 return Err(SYNTAX);
             }
         }
-        Ok(self)
+        self.checked()
+    }
+
+    /// Ranks take no limit, but one without a count, which means nothing; members have no scores to show.
+    fn checked(mut self) -> Result<Query<'a>, Refusal> {
+        match self.span {
+            Span::Rank(..) if self.limit.is_some_and(|(_, count)| count != -1) => Err(Refusal::Text(
+                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+            )),
+            Span::Lex(..) if self.with_scores => {
+                Err(Refusal::Text("ERR syntax error, WITHSCORES not supported in combination with BYLEX"))
+            }
+            Span::Rank(..) => {
+                self.limit = None;
+                Ok(self)
+            }
+            Span::Score(..) | Span::Lex(..) => Ok(self),
+        }
     }
 }
 
@@ -261,7 +270,7 @@ pub(super) fn zrangestore(context: &mut Context<'_>, at: &[Located], argv: Argv<
 
 pub(super) fn zrevrange(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let query = Query::of(Span::rank(argv.arg(2), argv.arg(3))?, true);
-    query.options(argv, true, false)?.answer(context, at[0], argv.arg(1), reply)
+    query.options(argv)?.answer(context, at[0], argv.arg(1), reply)
 }
 
 pub(super) fn zrangebyscore(
@@ -271,7 +280,7 @@ pub(super) fn zrangebyscore(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let query = Query::of(Span::score(argv.arg(2), argv.arg(3))?, false);
-    query.options(argv, true, true)?.answer(context, at[0], argv.arg(1), reply)
+    query.options(argv)?.answer(context, at[0], argv.arg(1), reply)
 }
 
 pub(super) fn zrevrangebyscore(
@@ -281,12 +290,12 @@ pub(super) fn zrevrangebyscore(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let query = Query::of(Span::score(argv.arg(3), argv.arg(2))?, true);
-    query.options(argv, true, true)?.answer(context, at[0], argv.arg(1), reply)
+    query.options(argv)?.answer(context, at[0], argv.arg(1), reply)
 }
 
 pub(super) fn zrangebylex(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let query = Query::of(Span::lex(argv.arg(2), argv.arg(3))?, false);
-    query.options(argv, false, true)?.answer(context, at[0], argv.arg(1), reply)
+    query.options(argv)?.answer(context, at[0], argv.arg(1), reply)
 }
 
 pub(super) fn zrevrangebylex(
@@ -296,7 +305,7 @@ pub(super) fn zrevrangebylex(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let query = Query::of(Span::lex(argv.arg(3), argv.arg(2))?, true);
-    query.options(argv, false, true)?.answer(context, at[0], argv.arg(1), reply)
+    query.options(argv)?.answer(context, at[0], argv.arg(1), reply)
 }
 
 // ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -321,18 +330,7 @@ pub(super) fn zmscore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>,
 }
 
 pub(super) fn zrandmember(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let count = argv.get(2).map(integer).transpose()?;
-    if count == Some(i64::MIN) {
-        return Err(OUT_OF_RANGE);
-    }
-    let with_scores = match argv.get(3) {
-        None => false,
-        Some(option) if argv.len() == 4 && option.eq_ignore_ascii_case(b"WITHSCORES") => true,
-        Some(_) => return Err(SYNTAX),
-    };
-    if with_scores && count.is_some_and(|count| !DOUBLED_COUNTS.contains(&count)) {
-        return Err(Refusal::Text("ERR value is out of range"));
-    }
+    let (count, with_scores) = Draw::parse(argv, b"WITHSCORES")?;
     let Context { store, random, now, .. } = context;
     let entry = store.get(at[0], argv.arg(1)).filter(|entry| !super::has_expired(entry, *now));
     let zset = entry.map(in_entry::<Zset>).transpose()?.filter(|zset| !zset.is_empty());
@@ -347,7 +345,7 @@ pub(super) fn zrandmember(context: &mut Context<'_>, at: &[Located], argv: Argv<
         }
         (Some(zset), Some(count)) => {
             let drawn: Vec<_> =
-                random.draw(zset.len(), count).into_iter().filter_map(|rank| of_rank(zset, rank)).collect();
+                count.draw(random, zset.len()).into_iter().filter_map(|rank| of_rank(zset, rank)).collect();
             show(drawn.len(), drawn.iter().map(|(member, score)| (&**member, *score)), with_scores, reply);
         }
     }

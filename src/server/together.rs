@@ -1,0 +1,422 @@
+//! Commands on keys of several shards that cannot be taken apart: what they read is brought together, what they make is put where
+//! it belongs.
+//!
+//! ```text
+//! SINTERSTORE d a b      DUMP a, DUMP b ─▶ a scratch keyspace: execute ─▶ RESTORE d … REPLACE
+//! RENAME a b             DUMP a ─▶ RESTORE b … REPLACE ─▶ DEL a, if it is still the same; else again
+//! LMOVE a b LEFT RIGHT   LPOP a ─▶ RPUSH b
+//! ```
+//!
+//! Every step is a command of one shard, executed and recorded there like any other. Others may see what is between two steps;
+//! `docs/commands.md` says what that is. No step loses what another client wrote meanwhile.
+
+use std::rc::Rc;
+
+use super::across::{Join, Part, by_key, run};
+use super::session::ClientSession;
+use crate::id::UnixMs;
+use crate::limits;
+use crate::resp::{Protocol, Reply, decode_multibulk};
+use crate::runtime::local::{Local, unix_now};
+use crate::snapshot::{Keyspace, Located};
+use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE};
+use crate::store::command::{self, Context, Lazy, Random, Refusal, Spec, find};
+use crate::store::{KeyspaceStore, Value, rdb};
+use crate::wire::{Argv, Command};
+
+/// How often a `RENAME` begins anew because somebody wrote to its key meanwhile.
+const RENAMES_MAX: usize = 16;
+
+/// Executes a command whose keys several shards own.
+pub(super) async fn execute(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    out: &mut Vec<u8>,
+) {
+    let mut done = Vec::new();
+    let result = match spec.name {
+        "sinter" | "sunion" | "sdiff" | "sintercard" | "zinter" | "zunion" | "zdiff" | "zintercard" | "lcs" => {
+            on_copies(local, spec, argv, client, Stores::Nothing, &mut done).await
+        }
+        "sinterstore" | "sunionstore" | "sdiffstore" | "zinterstore" | "zunionstore" | "zdiffstore" | "zrangestore"
+        | "bitop" => on_copies(local, spec, argv, client, Stores::In(0), &mut done).await,
+        "sort" => on_copies(local, spec, argv, client, Stores::In(1), &mut done).await,
+        "copy" => copy(local, spec, argv, client, &mut done).await,
+        "rename" | "renamenx" => rename(local, argv, client, spec.name == "renamenx", &mut done).await,
+        "lmove" => move_element(local, argv, client, [argv.arg(3), argv.arg(4)], &mut done).await,
+        "rpoplpush" => move_element(local, argv, client, [b"RIGHT", b"LEFT"], &mut done).await,
+        "smove" => move_member(local, argv, client, &mut done).await,
+        "lmpop" | "zmpop" => pop_first(local, spec, argv, client, &mut done).await,
+        "msetnx" => set_if_missing(local, spec, argv, client, &mut done).await,
+        _ => Err(Stop::Refused(Refusal::Text("CROSSSLOT Keys in request don't hash to the same shard"))),
+    };
+    match result {
+        Ok(()) => out.append(&mut done),
+        Err(Stop::Refused(refusal)) => Reply::new(out, client.protocol).error(refusal),
+        Err(Stop::Answered(reply)) => out.extend_from_slice(&reply),
+    }
+}
+
+/// Why a command ends before its end.
+enum Stop {
+    /// It cannot be executed.
+    Refused(Refusal),
+    /// A step was answered in a way that is the answer to the whole.
+    Answered(Vec<u8>),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Stop {
+        Stop::Refused(refusal)
+    }
+}
+
+/// Where a command leaves its result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stores {
+    Nothing,
+    /// In the key of this number.
+    In(usize),
+}
+
+/// Executes one step where its key lives, and returns the reply; an error ends the command.
+async fn ask(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) -> Result<Vec<u8>, Stop> {
+    let reply = try_ask(local, client, args).await;
+    if reply.first() == Some(&b'-') { Err(Stop::Answered(reply)) } else { Ok(reply) }
+}
+
+async fn try_ask(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) -> Vec<u8> {
+    let Some(spec) = find(args[0]) else { unreachable!("steps are commands of the table") };
+    let command = Command::new(args);
+    let mut ranges = Vec::new();
+    let decoded = decode_multibulk(command.as_bytes(), &mut ranges);
+    debug_assert!(matches!(decoded, Ok(Some(_))), "what was just encoded decodes");
+    let places: Vec<Located> =
+        spec.keys(Argv::new(command.as_bytes(), &ranges)).map(|index| local.core().store.locate(args[index])).collect();
+    let owner = places.first().map_or(local.id(), |at| local.count().owner(at.slot));
+    let part = Part { owner, argv: Some(command), places, keys: Vec::new() };
+    run(local, spec, client, vec![part]).await.pop().map_or_else(Vec::new, |replied| replied.reply)
+}
+
+/// The string that a reply is; `None` for null.
+fn bulk(reply: &[u8]) -> Option<&[u8]> {
+    let rest = reply.strip_prefix(b"$").filter(|rest| !rest.starts_with(b"-"))?;
+    let head = memchr::memchr(b'\n', rest)?;
+    rest.get(head + 1..rest.len() - 2)
+}
+
+/// The number that a reply is.
+fn integer(reply: &[u8]) -> i64 {
+    let text = reply.strip_prefix(b":").and_then(|rest| std::str::from_utf8(rest.trim_ascii_end()).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// What a key holds, as `DUMP` says it.
+async fn dump(local: &Rc<Local>, client: &mut ClientSession, key: &[u8]) -> Result<Option<Vec<u8>>, Stop> {
+    let reply = ask(local, client, &[b"DUMP", key]).await?;
+    match bulk(&reply) {
+        Some(payload) if payload.len() > limits::BULK_BYTES_MAX => Err(TOO_LARGE.into()),
+        payload => Ok(payload.map(<[u8]>::to_vec)),
+    }
+}
+
+/// When a key expires, in milliseconds of the epoch; 0: never.
+async fn expiry(local: &Rc<Local>, client: &mut ClientSession, key: &[u8]) -> Result<i64, Stop> {
+    Ok(integer(&ask(local, client, &[b"PEXPIRETIME", key]).await?).max(0))
+}
+
+/// Puts a value where it belongs. `false`: there is something already, and it is not to be replaced.
+async fn put(
+    local: &Rc<Local>,
+    client: &mut ClientSession,
+    key: &[u8],
+    payload: &[u8],
+    expiry: i64,
+    replaces: bool,
+) -> Result<bool, Stop> {
+    let mut digits = itoa::Buffer::new();
+    let mut args: Vec<&[u8]> = vec![b"RESTORE", key, digits.format(expiry).as_bytes(), payload, b"ABSTTL"];
+    if replaces {
+        args.push(b"REPLACE");
+    }
+    match ask(local, client, &args).await {
+        Err(Stop::Answered(reply)) if !replaces && reply.starts_with(b"-BUSYKEY") => Ok(false),
+        Err(stop) => Err(stop),
+        Ok(_) => Ok(true),
+    }
+}
+
+/// Executes a command on copies of what it reads, all brought here, and puts its result where it belongs.
+async fn on_copies(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    stores: Stores,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let mut scratch = KeyspaceStore::new();
+    let keys: Vec<&[u8]> = spec.keys(argv).map(|index| argv.arg(index)).collect();
+    for (number, key) in keys.iter().enumerate() {
+        if Stores::In(number) != stores
+            && let Some(payload) = dump(local, client, key).await?
+        {
+            load(&mut scratch, key, &payload)?;
+        }
+    }
+    execute_on(local, &mut scratch, spec, argv, &keys, client.protocol, out)?;
+    if let Stores::In(number) = stores {
+        let key = keys[number];
+        match scratch.get(scratch.locate(key), key).map(|entry| rdb::encode(&entry)) {
+            Some(payload) => _ = put(local, client, key, &payload, 0, true).await?,
+            None => _ = ask(local, client, &[b"DEL", key]).await?,
+        }
+    }
+    Ok(())
+}
+
+fn load(scratch: &mut KeyspaceStore, key: &[u8], payload: &[u8]) -> Result<(), Stop> {
+    let at = scratch.locate(key);
+    match rdb::decode(payload) {
+        Ok(Value::Str(bytes)) => scratch.set_string(at, key, &bytes, None),
+        Ok(value) => scratch.set_value(at, key, Box::new(value), None),
+        Err(_) => return Err(Refusal::Text("ERR Bad data format").into()),
+    }
+    Ok(())
+}
+
+fn execute_on(
+    local: &Local,
+    scratch: &mut KeyspaceStore,
+    spec: &Spec,
+    argv: Argv<'_>,
+    keys: &[&[u8]],
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let places: Vec<Located> = keys.iter().map(|key| scratch.locate(key)).collect();
+    let mut context = Context {
+        store: scratch,
+        now: unix_now(),
+        random: &mut Random::seeded(local.core().random()),
+        lazy: Lazy::Hide,
+        expired_keys: &mut 0,
+    };
+    command::execute(spec, &mut context, &places, argv, &mut Reply::new(out, protocol));
+    if out.first() == Some(&b'-') { Err(Stop::Answered(std::mem::take(out))) } else { Ok(()) }
+}
+
+/// `COPY`: the options are judged on a scratch keyspace with something of either key.
+async fn copy(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let (from, to) = (argv.arg(1), argv.arg(2));
+    let mut scratch = KeyspaceStore::new();
+    // With something in both places it is the options that say whether there is a copy.
+    for key in [from, to] {
+        scratch.set_string(scratch.locate(key), key, b"", None);
+    }
+    execute_on(local, &mut scratch, spec, argv, &[from, to], client.protocol, out)?;
+    let replaces = integer(out) == 1;
+    out.clear();
+    let expiry = expiry(local, client, from).await?;
+    let copied = match dump(local, client, from).await? {
+        Some(payload) => put(local, client, to, &payload, expiry, replaces).await?,
+        None => false,
+    };
+    Reply::new(out, client.protocol).integer(copied.into());
+    Ok(())
+}
+
+/// `RENAME`: the value is put in its new place first, and taken from the old one if nobody wrote to it meanwhile.
+async fn rename(
+    local: &Rc<Local>,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    only_missing: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let (from, to) = (argv.arg(1), argv.arg(2));
+    for round in 0..RENAMES_MAX {
+        let expiry = expiry(local, client, from).await?;
+        let Some(payload) = dump(local, client, from).await? else {
+            return match round {
+                0 => Err(NO_SUCH_KEY.into()),
+                // Somebody took it away after it was put in its new place.
+                _ => done(client, only_missing, out),
+            };
+        };
+        if !put(local, client, to, &payload, expiry, round > 0 || !only_missing).await? {
+            Reply::new(out, client.protocol).integer(0);
+            return Ok(());
+        }
+        if remove_if_same(local, client, from, payload, expiry).await {
+            return done(client, only_missing, out);
+        }
+    }
+    Err(Refusal::Text("ERR the key was written to again and again while it was renamed").into())
+}
+
+fn done(client: &ClientSession, only_missing: bool, out: &mut Vec<u8>) -> Result<(), Stop> {
+    let mut reply = Reply::new(out, client.protocol);
+    if only_missing {
+        reply.integer(1)
+    } else {
+        reply.ok()
+    }
+    Ok(())
+}
+
+/// Removes `key` if it holds just this, at once where it lives. `false`: it holds something else.
+async fn remove_if_same(
+    local: &Rc<Local>,
+    client: &mut ClientSession,
+    key: &[u8],
+    payload: Vec<u8>,
+    expiry: i64,
+) -> bool {
+    let at = local.core().store.locate(key);
+    let owner = local.count().owner(at.slot);
+    let Some(spec) = find(b"DEL") else { unreachable!("DEL is in the table") };
+    let mut batch = local.batch();
+    let args = Command::new(&[b"DEL", key]);
+    let mut ranges = Vec::new();
+    let decoded = decode_multibulk(args.as_bytes(), &mut ranges);
+    debug_assert!(matches!(decoded, Ok(Some(_))), "what was just encoded decodes");
+    batch.push(spec, Protocol::Resp2, Argv::new(args.as_bytes(), &ranges), &[at]);
+    let key = key.to_vec();
+    let expiry = u64::try_from(expiry).ok().filter(|ms| *ms > 0).map(UnixMs::new);
+    let remove = move |local: &Rc<Local>| {
+        let mut core = local.core();
+        let same = core.store.get(at, &key).is_some_and(|e| e.expiry() == expiry && rdb::encode(&e) == payload);
+        if same {
+            batch.execute(&mut core, unix_now());
+        }
+        (same, batch)
+    };
+    let (same, batch) = local.call(owner, remove).await;
+    local.stream_first().await;
+    if let Some(recorded) = batch.recorded().filter(|_| same) {
+        client.written.note(owner, recorded);
+    }
+    local.recycle(batch);
+    same
+}
+
+/// `LMOVE`: from one end of a list to an end of another one.
+async fn move_element(
+    local: &Rc<Local>,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    ends: [&[u8]; 2],
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let (from, to) = (argv.arg(1), argv.arg(2));
+    let is_left = |end: &[u8]| match () {
+        () if end.eq_ignore_ascii_case(b"LEFT") => Ok(true),
+        () if end.eq_ignore_ascii_case(b"RIGHT") => Ok(false),
+        () => Err(SYNTAX),
+    };
+    let (from_left, to_left) = (is_left(ends[0])?, is_left(ends[1])?);
+    if integer(&ask(local, client, &[b"LLEN", from]).await?) == 0 {
+        Reply::new(out, client.protocol).null();
+        return Ok(());
+    }
+    ask(local, client, &[b"LLEN", to]).await?;
+    let popped = ask(local, client, &[if from_left { b"LPOP" } else { b"RPOP" }, from]).await?;
+    if let Some(element) = bulk(&popped) {
+        let pushed = ask(local, client, &[if to_left { b"LPUSH" } else { b"RPUSH" }, to, element]).await;
+        if let Err(stop) = pushed {
+            // Since it was looked at, the other key became something else: the element goes back.
+            ask(local, client, &[if from_left { b"LPUSH" } else { b"RPUSH" }, from, element]).await?;
+            return Err(stop);
+        }
+    }
+    out.extend_from_slice(&popped);
+    Ok(())
+}
+
+/// `SMOVE`: from one set to another.
+async fn move_member(
+    local: &Rc<Local>,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let (from, to, member) = (argv.arg(1), argv.arg(2), argv.arg(3));
+    let mut moved = integer(&ask(local, client, &[b"SCARD", from]).await?) > 0;
+    if moved {
+        ask(local, client, &[b"SCARD", to]).await?;
+        moved = integer(&ask(local, client, &[b"SREM", from, member]).await?) == 1;
+    }
+    if moved && let Err(stop) = ask(local, client, &[b"SADD", to, member]).await {
+        // Since it was looked at, the other key became something else: the member goes back.
+        ask(local, client, &[b"SADD", from, member]).await?;
+        return Err(stop);
+    }
+    Reply::new(out, client.protocol).integer(moved.into());
+    Ok(())
+}
+
+/// `LMPOP`, `ZMPOP`: one key after the other is asked, until one has something.
+async fn pop_first(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let keys = spec.keys(argv);
+    let options = 2 + keys.len();
+    if argv.len() <= options {
+        return Err(SYNTAX.into());
+    }
+    for key in keys {
+        let mut args = vec![argv.arg(0), b"1", argv.arg(key)];
+        args.extend(argv.skip(options).iter());
+        *out = ask(local, client, &args).await?;
+        if !matches!(out.as_slice(), b"*-1\r\n" | b"_\r\n") {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// `MSETNX`: first a look at all keys, then an `MSET`.
+async fn set_if_missing(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    if argv.len().is_multiple_of(2) {
+        return Err(Refusal::Arity(spec.name).into());
+    }
+    for index in spec.keys(argv) {
+        if integer(&ask(local, client, &[b"EXISTS", argv.arg(index)]).await?) > 0 {
+            Reply::new(out, client.protocol).integer(0);
+            return Ok(());
+        }
+    }
+    let Some(mset) = find(b"MSET") else { unreachable!("MSET is in the table") };
+    let mut args: Vec<&[u8]> = argv.iter().collect();
+    args[0] = b"MSET";
+    let command = Command::new(&args);
+    let mut ranges = Vec::new();
+    let decoded = decode_multibulk(command.as_bytes(), &mut ranges);
+    debug_assert!(matches!(decoded, Ok(Some(_))), "what was just encoded decodes");
+    by_key(local, mset, Argv::new(command.as_bytes(), &ranges), client, Join::Status, out).await;
+    if out.first() == Some(&b'-') {
+        return Err(Stop::Answered(std::mem::take(out)));
+    }
+    out.clear();
+    Reply::new(out, client.protocol).integer(1);
+    Ok(())
+}
