@@ -37,6 +37,8 @@ struct Place {
     slot: u16,
     /// Its digest, if that has been begun.
     sum: Option<SumId>,
+    /// How often its digest in steps was given up.
+    lost: u32,
 }
 
 /// What is asked of a slot.
@@ -47,6 +49,9 @@ enum Ask {
     /// What it holds, and that replicas note what they hold at the same point.
     Probe,
 }
+
+/// Times that a digest in steps is tried before it is taken at once.
+const LOST_MAX: u32 = 3;
 
 const NOT_PRIMARY: &str = "ERR this node is not a primary";
 const NOT_REPLICA: &str = "ERR this node is not a replica";
@@ -160,7 +165,7 @@ async fn digests(local: &Rc<Local>, slots: SlotRange, ask: Ask) -> Result<Vec<Sl
     let mut turn = Turn::begin();
     for shard in local.count().shards() {
         let of_shard = slots.intersect(local.count().slots_of(shard));
-        let mut place = Some(Place { slot: of_shard.first, sum: None }).filter(|_| of_shard.len() > 0);
+        let mut place = Some(Place { slot: of_shard.first, sum: None, lost: 0 }).filter(|_| of_shard.len() > 0);
         while let Some(from) = place {
             let (found, next) = local.call(shard, move |local| some_digests(local, from, of_shard.end, ask)).await?;
             all.extend(found);
@@ -186,12 +191,13 @@ fn some_digests(
     while let Some(slot) = HashSlot::new(place.slot).filter(|slot| slot.get() < end) {
         let summed = match place.sum.take() {
             Some(id) => core.store.digest_step(id),
+            // A long string in it is written to all the time: who asks waits for an answer, and gets one.
+            None if place.lost >= LOST_MAX => Summed::Done(core.store.digest(Copy::Live, slot)),
             None => core.store.digest_begin(slot, AsOf::End),
         };
         match summed {
             Summed::More(id) => return Ok((found, Some(Place { sum: Some(id), ..place }))),
-            // It was replaced: the next step is its first one.
-            Summed::Lost => {}
+            Summed::Lost => place.lost += 1,
             Summed::Done(digest) => {
                 let keys = core.store.slot_len(Copy::Live, slot);
                 let at = match (ask, &mut core.role) {
@@ -205,7 +211,7 @@ fn some_digests(
                 if keys > 0 || at.is_some() {
                     found.push(SlotDigest { slot, at, keys, digest });
                 }
-                place.slot += 1;
+                place = Place { slot: place.slot + 1, sum: None, lost: 0 };
             }
         }
         if turn.is_over() {

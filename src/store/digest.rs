@@ -2,7 +2,7 @@
 //! two nodes compare them. It is XXH3 (a published format) and a folded multiplication; for lists, arithmetic modulo a prime.
 //! Not for hash tables: whoever chooses the keys can compute it.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// The digest of elements in an order, kept current while elements come and go at both ends: their numbers as the digits of
 /// one number, modulo a prime. Every operation costs the same for every length but for [`replace`](Sequence::replace), which
@@ -120,6 +120,32 @@ impl Sequence {
 #[inline]
 pub fn bytes(seed: u64, bytes: &[u8]) -> u64 {
     xxh3_64_with_seed(bytes, seed)
+}
+
+/// The mix of bytes that come one part after the other: what [`bytes`] gives of all of them.
+pub struct Parts(Box<Xxh3>);
+
+impl Parts {
+    /// Nothing so far.
+    pub fn new(seed: u64) -> Parts {
+        Parts(Box::new(Xxh3::with_seed(seed)))
+    }
+
+    /// The next part.
+    pub fn push(&mut self, part: &[u8]) {
+        self.0.update(part);
+    }
+
+    /// The mix.
+    pub fn digest(&self) -> u64 {
+        self.0.digest()
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
 }
 
 /// The mix of two numbers, in this order.

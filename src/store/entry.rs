@@ -39,6 +39,11 @@ impl<'a> Entry<'a> {
             ValueRef::Str(bytes) => digest::bytes(Kind::String as u64, bytes),
             ValueRef::Boxed(value) => value.digest(),
         };
+        self.digest_of(value)
+    }
+
+    /// The same where the digest of its value is known.
+    pub(super) fn digest_of(&self, value: u64) -> Digest {
         // No expiry is told apart from every time that can be said.
         let expiry = self.expiry.map_or(u64::MAX, UnixMs::get);
         Digest(digest::pair(digest::pair(digest::bytes(0, self.key), value), expiry))

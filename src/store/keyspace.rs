@@ -10,7 +10,7 @@
 use super::dump::Step;
 use super::heap::Content;
 use super::slot::{Change, Slot, Storage};
-use super::sum::SlotSum;
+use super::sum::{SlotSum, Stepped};
 use super::table::Table;
 use super::{Entry, Value, ValueRef, Watched, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
@@ -229,12 +229,11 @@ impl KeyspaceStore {
 
     #[cold]
     fn before_in_sums(&mut self, at: Located, key: &[u8]) -> bool {
-        if !self.sums.iter().any(|sum| sum.concerns(at)) {
+        if !self.sums.iter().any(|sum| sum.concerns(at, key)) {
             return false;
         }
         if let Some(entry) = self.live[at.slot.index()].get(&self.storage, at.hash, key) {
-            let digest = entry.digest();
-            self.sums.iter_mut().filter(|sum| sum.concerns(at)).for_each(|sum| sum.before(digest));
+            self.sums.iter_mut().filter(|sum| sum.concerns(at, key)).for_each(|sum| sum.before(&entry));
         }
         true
     }
@@ -242,8 +241,7 @@ impl KeyspaceStore {
     #[cold]
     fn after(&mut self, at: Located, key: &[u8]) {
         if let Some(entry) = self.live[at.slot.index()].get(&self.storage, at.hash, key) {
-            let digest = entry.digest();
-            self.sums.iter_mut().filter(|sum| sum.concerns(at)).for_each(|sum| sum.after(digest));
+            self.sums.iter_mut().filter(|sum| sum.concerns(at, key)).for_each(|sum| sum.after(&entry, at.hash));
         }
     }
 
@@ -354,7 +352,7 @@ impl KeyspaceStore {
         let expires = by.expires(&self.storage) as isize - old.expires(&self.storage) as isize;
         self.count(Copy::Live, Change { keys, expires });
         if !self.sums.is_empty() {
-            self.sums.retain_mut(|sum| sum.slot != slot || sum.replaced());
+            self.sums.iter_mut().filter(|sum| sum.slot == slot).for_each(SlotSum::replaced);
         }
         self.bury(old);
     }
@@ -485,8 +483,9 @@ impl Keyspace for KeyspaceStore {
         let id = SumId(self.sum_next);
         let mut sum = SlotSum::new(id, slot, of);
         match sum.step(self.live[slot.index()], &self.storage, self.digest_step_bytes) {
-            Some(digest) => Summed::Done(digest),
-            None => {
+            Stepped::Done(digest) => Summed::Done(digest),
+            Stepped::Lost => Summed::Lost,
+            Stepped::More => {
                 self.sum_next += 1;
                 self.sums.push(sum);
                 Summed::More(id)
@@ -498,11 +497,15 @@ impl Keyspace for KeyspaceStore {
         let Some(n) = self.sums.iter().position(|sum| sum.id == id) else { return Summed::Lost };
         let sum = &mut self.sums[n];
         match sum.step(self.live[sum.slot.index()], &self.storage, self.digest_step_bytes) {
-            Some(digest) => {
+            Stepped::More => Summed::More(id),
+            Stepped::Done(digest) => {
                 self.sums.swap_remove(n);
                 Summed::Done(digest)
             }
-            None => Summed::More(id),
+            Stepped::Lost => {
+                self.sums.swap_remove(n);
+                Summed::Lost
+            }
         }
     }
 
