@@ -267,7 +267,7 @@ mod tests {
         store.set_string(store.locate(other), other, &vec![b'y'; 5 << 20], Some(UnixMs::new(5)));
         let append = |store: &mut KeyspaceStore, key: &[u8]| {
             let Some(()) = store.update(store.locate(key), key, |value| match value {
-                Value::Str(string) => string.push(b'z'),
+                Value::Str(string) => string.extend_from_slice(b"z"),
                 _ => panic!("a string"),
             }) else {
                 panic!("it is there")
