@@ -646,6 +646,7 @@ fn check_dense(frames: Frames<'_>, next: &mut Offset) -> Result<(), SessionError
 mod tests {
     use super::*;
     use crate::handshake::{Request, SyncReason, decode_request};
+    use crate::wire::Check;
 
     fn session() -> Session {
         Session::new(SessionConfig {
@@ -727,6 +728,11 @@ mod tests {
     }
 
     fn promise_of(generation: u64, shards: ShardCount) -> Vec<u8> {
+        answer(generation, shards, false)
+    }
+
+    /// The answer of a primary with `shards` shards that promises a sync at 30.
+    fn answer(generation: u64, shards: ShardCount, crc: bool) -> Vec<u8> {
         let mut line = Vec::new();
         let welcome = Welcome {
             generation: Generation::new(generation).unwrap(),
@@ -738,7 +744,7 @@ mod tests {
             oldest: Offset::ZERO,
             head: Offset::new(30),
             verdict: Verdict::Sync(SyncReason::UnknownGeneration),
-            crc: false,
+            crc,
             client_port: None,
         };
         Answer::Welcome(Box::new(welcome)).encode(&mut line);
@@ -762,5 +768,62 @@ mod tests {
         let nothing_yet = Done::These(SlotSet::empty());
         let at_thirty = Claim::At { generation: Generation::new(9).unwrap(), next: Offset::new(30), done: nothing_yet };
         assert_eq!(dial(&mut session), at_thirty);
+    }
+
+    #[test]
+    fn what_an_upstream_may_not_say_ends_the_link_by_name_and_hands_nothing_out() {
+        const TB: &str = "1099511627776";
+        // At 30, with the slots 0 to 8191, and slot 7 begun.
+        let cases: [(String, &str); 19] = [
+            ("+SLOTBEGIN 5 31\r\n".into(), "a dump item of position 31 came at 30"),
+            ("+PIECE 7 29 1\r\nx".into(), "a dump item of position 29 came at 30"),
+            ("+SLOTS 0 1 31 0\r\n".into(), "a dump item of position 31 came at 30"),
+            ("+SLOTEND 7 31 -\r\n".into(), "a dump item of position 31 came at 30"),
+            ("+SYNCEND 29\r\n".into(), "a dump item of position 29 came at 30"),
+            ("+DIGEST 5 31 0000000000000001\r\n".into(), "a dump item of position 31 came at 30"),
+            ("+SLOTS 8190 3 30 0\r\n".into(), "slot 8190, which is not this stream's"),
+            ("+SLOTBEGIN 8192 30\r\n".into(), "slot 8192, which is not this stream's"),
+            ("+DIGEST 8192 30 0000000000000001\r\n".into(), "slot 8192, which is not this stream's"),
+            ("+PIECE 6 30 1\r\nx".into(), "slot 6, which is not this stream's or was not begun"),
+            ("+SLOTEND 6 30 -\r\n".into(), "slot 6, which is not this stream's or was not begun"),
+            ("+SLOTDROP 6\r\n".into(), "slot 6, which is not this stream's or was not begun"),
+            ("+SLOTBEGIN 16384 30\r\n".into(), "malformed line"),
+            ("+SLOTS 16383 2 30 0\r\n".into(), "malformed line"),
+            ("*2\r\n:31\r\n*1\r\n$4\r\nNOOP\r\n".into(), "frame 31 came where 30 was to come"),
+            ("*2\r\n:29\r\n*1\r\n$4\r\nNOOP\r\n".into(), "frame 29 came where 30 was to come"),
+            (format!("+PIECE 7 30 {TB}\r\n"), "a dump item announces 1099511627776"),
+            (format!("*2\r\n:30\r\n*2\r\n$3\r\nDEL\r\n${TB}\r\n"), "an argument announces 1099511627776"),
+            (format!("+GROUP {TB}\r\n"), "a group announces 1099511627776"),
+        ];
+        for checks in [false, true] {
+            for (bytes, words) in &cases {
+                let sealed = |bytes: &[u8], from: u64| {
+                    let mut sealed = bytes.to_vec();
+                    if checks {
+                        Check::of(Offset::new(from), bytes).encode_to(&mut sealed);
+                    }
+                    sealed
+                };
+                let mut session = session();
+                dial(&mut session);
+                hear(&mut session, &answer(5, ShardCount::new(2).unwrap(), checks));
+                hear(&mut session, &sealed(b"+SYNC 5 30 0\r\n", 30));
+                hear(&mut session, &sealed(b"+SLOTS 0 4 30 0\r\n", 30));
+                hear(&mut session, &sealed(b"+SLOTBEGIN 7 30\r\n", 30));
+                let done = session.done().clone();
+
+                // A check that fits what is wrong does not make it right.
+                let from = [29, 31]
+                    .into_iter()
+                    .find(|at| bytes.contains(&format!(":{at}\r")) || words.contains(&format!("position {at} ")));
+                let bytes = sealed(bytes.as_bytes(), from.unwrap_or(30));
+                session.recv_slice()[..bytes.len()].copy_from_slice(&bytes);
+                session.recv_advance(bytes.len(), Moment::ZERO);
+                let error = session.poll_event().map(|event| format!("{event:?}")).expect_err(words);
+                assert!(error.to_string().contains(words), "{error} instead of {words}, checks {checks}");
+                session.hang_up();
+                assert_eq!((session.next(), session.done()), (Offset::new(30), &done), "{words}");
+            }
+        }
     }
 }
