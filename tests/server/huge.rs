@@ -129,9 +129,10 @@ fn survives(what: &str, bytes: u64, fill: impl Fn(&mut Connection), change: fn(&
     });
     assert!(written_meanwhile > 0, "nothing was written during the dump");
     await_caught_up(&primary, &replica);
+    // The digests of the comparison are taken all at once.
+    let turns = nodes.map(longest_turn);
     assert_eq!(primary.digest(), replica.digest());
     assert_eq!(primary.number("sync_full"), 1);
-    let turns = nodes.map(longest_turn);
     let grown = nodes.map(Kevy::peak_memory);
     println!(
         "{what}: synced in {synced} ms with {written_meanwhile} rounds of writes; longest turns {turns:?} us; \

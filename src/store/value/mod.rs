@@ -18,7 +18,7 @@ pub use set::Set;
 pub use text::Text;
 pub use zset::Zset;
 
-use crate::limits::VALUE_PIECE_BYTES;
+use crate::limits::{VALUE_PIECE_BYTES, VALUE_PIECE_MEMBERS};
 use crate::snapshot::record::{Kind, Reader, RecordError, put_bytes, put_f64, put_varint};
 use crate::store::digest;
 
@@ -230,7 +230,8 @@ fn piece<M>(
         let Part { members, next } = part(from);
         for (hash, member) in members {
             // Members with the same hash stay together: a hash is all that a cursor knows.
-            if encoded.len() >= room && count > 0 && hash > from {
+            let full = encoded.len() >= room || count >= VALUE_PIECE_MEMBERS;
+            if full && count > 0 && hash > from {
                 break 'parts Some(hash);
             }
             put(member, &mut encoded);
