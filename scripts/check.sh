@@ -57,6 +57,7 @@ step "README's demo" readme run
 step "the demo finds a value that was altered" spoiled_demo
 step "replies, as redis-server's" same_replies
 step "no executor stands still, 60 s" scripts/stall.sh 60
+step "two hosts: delay, loss, a narrow link, a partition" scripts/netns.sh
 step "unsafe code, with memory being watched" scripts/unsafe-check.sh
 step "the ring under the model checker" scripts/loom.sh
 step "fuzz targets" env CARGO_TARGET_DIR=target/fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
