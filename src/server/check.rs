@@ -292,7 +292,8 @@ fn read(answer: &Value) -> Option<BTreeMap<u16, (Option<At>, Held)>> {
 const SLOTS_PROBED: u16 = 256;
 /// Slots that are read at a time where nodes are quiet.
 const SLOTS_READ: u16 = 2_048;
-const _: () = assert!(HASH_SLOTS % SLOTS_PROBED as usize == 0 && HASH_SLOTS % SLOTS_READ as usize == 0);
+const _: () =
+    assert!(HASH_SLOTS.is_multiple_of(SLOTS_PROBED as usize) && HASH_SLOTS.is_multiple_of(SLOTS_READ as usize));
 /// Pause before replicas are asked again.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Time after which a probe counts as lost.

@@ -165,7 +165,7 @@ async fn digests(local: &Rc<Local>, slots: SlotRange, ask: Ask) -> Result<Vec<Sl
     let mut turn = Turn::begin();
     for shard in local.count().shards() {
         let of_shard = slots.intersect(local.count().slots_of(shard));
-        let mut place = Some(Place { slot: of_shard.first, sum: None, lost: 0 }).filter(|_| of_shard.len() > 0);
+        let mut place = Some(Place { slot: of_shard.first, sum: None, lost: 0 }).filter(|_| !of_shard.is_empty());
         while let Some(from) = place {
             let (found, next) = local.call(shard, move |local| some_digests(local, from, of_shard.end, ask)).await?;
             all.extend(found);

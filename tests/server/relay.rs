@@ -4,6 +4,8 @@
 //! replica ──▶ relay: base + i ──▶ primary: base + i        one listener per shard of the primary
 //! ```
 
+#![allow(clippy::disallowed_types, reason = "a relay is threads, and shards share nothing of it")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -145,7 +145,7 @@ fn command(random: &mut fastrand::Rng) -> redis::Cmd {
     let member = format!("member-{}", random.u32(0..50));
     // Keys whose slots may be another shard's.
     let mut far = |kind: &str| format!("{kind}:{{{}}}:0", random.u32(0..500));
-    let [far_string, far_list, far_set, far_zset, far_any] = ["s", "l", "m", "z", "any"].map(|kind| far(kind));
+    let [far_string, far_list, far_set, far_zset, far_any] = ["s", "l", "m", "z", "any"].map(&mut far);
     let words: Vec<&str> = match random.u32(0..36) {
         0..=3 => vec!["SET", string, &value],
         4 => vec!["SET", string, &value, "EX", "10000"],
