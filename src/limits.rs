@@ -21,6 +21,9 @@ pub const CONTROL_LINE_BYTES_MAX: usize = 256;
 /// Bytes of a whole handshake, request or answer.
 pub const HANDSHAKE_BYTES_MAX: usize = 4 << 10;
 
+/// Bytes of a password: a handshake that names single slots has room for it.
+pub const PASSWORD_BYTES_MAX: usize = 256;
+
 /// Bytes of a replica id.
 pub const REPLICA_ID_BYTES_MAX: usize = 256;
 
@@ -119,6 +122,10 @@ pub const LANE_ITEMS_MAX: usize = 256;
 /// Period of the ticker that every executor runs, in milliseconds. It also bounds how long an executor that parked by
 /// mistake stays parked.
 pub const TICK_MS: u64 = 10;
+
+/// Bytes of published messages that wait on one shard to be told to the others. Beyond it something is lost, and subscribers are
+/// closed, so that they know.
+pub const EXCHANGE_BYTES_MAX: usize = 64 << 20;
 
 /// Ticks after which what clients left behind is swept up.
 pub const SWEEP_TICKS: u64 = 100;

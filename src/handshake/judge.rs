@@ -90,6 +90,8 @@ pub enum RefuseReason {
     OlderDial,
     /// Too many replicas are remembered.
     TooManyReplicas,
+    /// It does not say this node's password.
+    NoAuth,
 }
 
 /// What becomes of `hello` at a shard with this `history`.
@@ -215,6 +217,7 @@ impl RefuseReason {
             RefuseReason::NotPrimary => "not_primary",
             RefuseReason::OlderDial => "older_dial",
             RefuseReason::TooManyReplicas => "too_many_replicas",
+            RefuseReason::NoAuth => "noauth",
         }
     }
 }
@@ -232,6 +235,7 @@ impl fmt::Display for RefuseReason {
             RefuseReason::NotPrimary => f.write_str("this node is not a primary"),
             RefuseReason::OlderDial => f.write_str("a newer link of this process is already here"),
             RefuseReason::TooManyReplicas => f.write_str("too many replica ids are remembered"),
+            RefuseReason::NoAuth => f.write_str("the replica must say this node's password: set masterauth there"),
         }
     }
 }

@@ -26,8 +26,8 @@ pub use guard::{Dialled, GuardRefusal, Held, guard};
 pub use judge::{History, Judgement, RefuseReason, SyncReason, judge};
 pub use lineage::{Fork, Lineage};
 pub use request::{
-    Announced, Claim, Dialer, Done, Flags, Form, Hello, IdError, Options, Purpose, ReplicaId, Request, RequestError,
-    Reserved, StreamOf, decode_request,
+    Announced, Claim, Dialer, Done, Flags, Form, Hello, IdError, Options, Password, Purpose, ReplicaId, Request,
+    RequestError, Reserved, StreamOf, decode_request,
 };
 
 /// The version of our own form.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! REPLICATE FROM 9 120 ID r-1  VERSION 1  STREAM 2/4  DONE all  RUN 77  DIAL 3  FLAGS crc,items  PURPOSE follow
-//!                                                                       CLIENT 10.0.0.7:6004  REPLBASE 16004
+//!                                                                       CLIENT 10.0.0.7:6004  REPLBASE 16004  AUTH secret
 //!                │  │     │    └ options: name and value; one that is not known is skipped
 //!                │  │     └ replica id
 //!                │  └ next offset wanted
@@ -15,7 +15,7 @@ use std::fmt;
 
 use super::{VERSION, done};
 use crate::id::{Generation, Offset, ShardCount, ShardId, SlotRange};
-use crate::limits::{HANDSHAKE_BYTES_MAX, HOST_BYTES_MAX, REPLICA_ID_BYTES_MAX};
+use crate::limits::{HANDSHAKE_BYTES_MAX, HOST_BYTES_MAX, PASSWORD_BYTES_MAX, REPLICA_ID_BYTES_MAX};
 use crate::slotset::SlotSet;
 use crate::wire::effect::encode_command;
 
@@ -78,6 +78,45 @@ pub struct Options {
     pub client: Option<Announced>,
     /// Its own replication port base.
     pub repl_base: Option<u16>,
+    /// The password of the upstream.
+    pub password: Option<Password>,
+}
+
+/// A password: never shown, and compared in a time that does not tell how much of it was right.
+#[derive(Clone)]
+pub struct Password(Box<[u8]>);
+
+impl Password {
+    /// The password `text`; `None` where it is empty, which means that there is none, or longer than
+    /// [`PASSWORD_BYTES_MAX`].
+    pub fn new(text: &[u8]) -> Option<Password> {
+        (1..=PASSWORD_BYTES_MAX).contains(&text.len()).then(|| Password(text.into()))
+    }
+
+    /// Whether `given` is this password.
+    pub fn is(&self, given: &[u8]) -> bool {
+        let differences = self.0.iter().zip(given).fold(0, |sum, (a, b)| sum | (a ^ b));
+        differences == 0 && self.0.len() == given.len()
+    }
+
+    /// The password itself, to be sent.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq for Password {
+    fn eq(&self, other: &Password) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl Eq for Password {}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
 }
 
 /// A stream of an upstream, and how many shards the replica takes that upstream to have.
@@ -276,6 +315,7 @@ impl Options {
             purpose: Purpose::Follow,
             client: None,
             repl_base: None,
+            password: None,
         }
     }
 }
@@ -306,21 +346,21 @@ impl Hello {
             Claim::Bare(next) => (0, *next),
             Claim::At { generation, next, .. } => (generation.get(), *next),
         };
-        let mut args: Vec<String> = vec!["REPLICATE".into(), "FROM".into()];
+        let mut args: Vec<Vec<u8>> = vec![b"REPLICATE".to_vec(), b"FROM".to_vec()];
         if self.form != Form::Offset {
-            args.push(generation.to_string());
+            args.push(generation.to_string().into());
         }
-        args.extend([next.to_string(), "ID".into(), self.id.to_string()]);
+        args.extend([next.to_string().into(), b"ID".to_vec(), self.id.to_string().into()]);
         if let Form::Ours(options) = &self.form {
             self.push_options(options, &mut args);
         }
         let begin = out.len();
-        encode_command(args.iter().map(|arg| arg.as_bytes()), out);
+        encode_command(args.iter().map(Vec::as_slice), out);
         debug_assert!(out.len() - begin <= HANDSHAKE_BYTES_MAX);
     }
 
-    fn push_options(&self, options: &Options, args: &mut Vec<String>) {
-        let mut push = |name: &str, value: String| args.extend([name.to_owned(), value]);
+    fn push_options(&self, options: &Options, args: &mut Vec<Vec<u8>>) {
+        let mut push = |name: &str, value: String| args.extend([name.into(), value.into()]);
         push("VERSION", options.version.to_string());
         if let Some(StreamOf { shard, of }) = options.stream {
             push("STREAM", format!("{shard}/{}", of.map_or(0, ShardCount::get)));
@@ -350,6 +390,9 @@ impl Hello {
         }
         if let Some(base) = options.repl_base {
             push("REPLBASE", base.to_string());
+        }
+        if let Some(password) = &options.password {
+            args.extend([b"AUTH".to_vec(), password.reveal().to_vec()]);
         }
     }
 }
@@ -443,6 +486,7 @@ fn parse_options(pairs: &[&[u8]]) -> Result<(Options, Done), RequestError> {
                 options.client = Some(client.ok_or(wrong("CLIENT", "<host>:<port>"))?);
             }
             b"REPLBASE" => options.repl_base = Some(number(value).ok_or(wrong("REPLBASE", "a port"))?),
+            b"AUTH" => options.password = Password::new(value),
             _ => {} // of a newer version
         }
     }
@@ -581,6 +625,7 @@ mod tests {
                 purpose: Purpose::Gather,
                 client: Some(Announced { host: Some("::1".into()), port: 6004 }),
                 repl_base: Some(16_004),
+                password: None,
             }),
         }
     }
@@ -801,6 +846,7 @@ mod tests {
                         purpose: if gather { Purpose::Gather } else { Purpose::Follow },
                         client,
                         repl_base,
+                        password: None,
                     }),
                 };
                 let next = Offset::new(next);

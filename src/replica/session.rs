@@ -12,7 +12,7 @@
 
 use crate::handshake::{
     Announced, Answer, AnswerError, Claim, Dialer, Done, Flags, Form, GuardRefusal, Held, Hello, Lineage, Options,
-    Purpose, Refusal, ReplicaId, StreamOf, Verdict, Welcome, decode_answer, guard,
+    Password, Purpose, Refusal, ReplicaId, StreamOf, Verdict, Welcome, decode_answer, guard,
 };
 use crate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
 use crate::limits;
@@ -77,6 +77,8 @@ pub struct Session {
     progress: Progress,
     /// Whether check lines are asked for.
     checks: bool,
+    /// The password of the upstream.
+    password: Option<Password>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,7 +240,13 @@ impl Session {
             heard: Moment::ZERO,
             progress: Progress::default(),
             checks: true,
+            password: None,
         }
+    }
+
+    /// Sets the password that the next dials say.
+    pub fn set_password(&mut self, password: Option<Password>) {
+        self.password = password;
     }
 
     /// Whether the next dials ask for check lines, which prove that the stream arrives as it was sent. They do at first.
@@ -273,6 +281,7 @@ impl Session {
                 purpose: if self.wary { Purpose::Learn } else { Purpose::Follow },
                 client: self.config.client.clone(),
                 repl_base: self.config.repl_base,
+                password: self.password.clone(),
                 ..Options::new(self.config.stream.map(|shard| StreamOf { shard, of: self.shards() }))
             }),
         };

@@ -29,6 +29,7 @@ use super::signal::Signal;
 use super::turn::Turn;
 use crate::id::{ShardCount, ShardId, UnixMs};
 use crate::shard::Shard;
+use crate::store::Message;
 
 /// What one shard asks of another.
 pub enum Request {
@@ -56,6 +57,9 @@ pub type Call = Box<dyn FnOnce(&Rc<Local>) -> Box<dyn Any + Send> + Send>;
 /// What takes a connection that arrives by a lane.
 type Serve = Rc<dyn Fn(Connection)>;
 
+/// What takes the published messages that the stream brought.
+type Tell = Rc<dyn Fn(Vec<Message>)>;
+
 /// One shard on its executor.
 pub struct Local {
     executor: executor::Shard,
@@ -75,6 +79,8 @@ pub struct Local {
     pub links_changed: Signal,
     /// What a connection that arrives by a lane is given to.
     serve: RefCell<Option<Serve>>,
+    /// What published messages are given to.
+    tell: RefCell<Option<Tell>>,
     /// Emptied batches.
     #[expect(clippy::vec_box, reason = "they cross lanes by their boxes")]
     spare: RefCell<Vec<Box<CommandBatch>>>,
@@ -119,6 +125,7 @@ impl Local {
             acked: Signal::new(),
             links_changed: Signal::new(),
             serve: RefCell::new(None),
+            tell: RefCell::new(None),
             spare: RefCell::new(Vec::new()),
             gauges: Gauges::default(),
         })
@@ -193,6 +200,22 @@ impl Local {
     /// Says who serves connections that come by a lane.
     pub fn on_connection(&self, serve: impl Fn(Connection) + 'static) {
         *self.serve.borrow_mut() = Some(Rc::new(serve));
+    }
+
+    /// Says who takes the published messages that the stream brings.
+    pub fn on_messages(&self, tell: impl Fn(Vec<Message>) + 'static) {
+        *self.tell.borrow_mut() = Some(Rc::new(tell));
+        self.core().store.keep_messages();
+    }
+
+    /// Hands on the published messages that were applied.
+    pub fn tell_messages(&self) {
+        let messages = self.core().store.take_messages();
+        if !messages.is_empty()
+            && let Some(tell) = self.tell.borrow().clone()
+        {
+            tell(messages);
+        }
     }
 
     /// An empty batch of commands, one that was used before where there is one.
@@ -357,4 +380,9 @@ async fn yield_now() {
 /// What the wall clock says: what expiry is judged by.
 pub fn unix_now() -> UnixMs {
     UnixMs::new(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+}
+
+/// What the wall clock says, in microseconds: what people are shown.
+pub fn unix_now_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }

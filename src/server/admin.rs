@@ -5,11 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_lite::FutureExt;
 
+use super::client_command;
 use super::config::HostPort;
 use super::digests;
+use super::exchange::Kind;
 use super::info;
 use super::names;
 use super::node::Node;
+use super::pubsub;
 use super::session::ClientSession;
 use super::survey;
 use super::transaction;
@@ -36,6 +39,11 @@ pub(super) async fn execute(
     let protocol = client.protocol;
     let mut reply = Reply::new(out, protocol);
     match spec.name {
+        "ping" if argv.len() <= 2 && client.me.only_subscribes() => {
+            reply.array(2);
+            reply.bulk(b"pong");
+            reply.bulk(argv.get(1).unwrap_or_default());
+        }
         "ping" if argv.len() > 2 => reply.error(Refusal::Arity(spec.name)),
         "ping" => match argv.get(1) {
             Some(text) => reply.bulk(text),
@@ -48,15 +56,14 @@ pub(super) async fn execute(
             None => reply.error("ERR invalid DB index"),
         },
         "hello" => hello(node, client, argv, out),
-        "auth" => reply.error(
-            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
-        ),
+        "auth" => auth(node, client, argv, out),
         "quit" => {
             reply.ok();
             return false;
         }
         "reset" => {
-            *client = ClientSession::new(client.id, client.address.clone());
+            node.exchange.leave(local, node, &client.me);
+            client.reset(node.settings.borrow().requirepass.is_none());
             reply.simple("RESET");
         }
         "time" => {
@@ -66,10 +73,10 @@ pub(super) async fn execute(
             reply.bulk_integer(i64::from(since.subsec_micros()));
         }
         "lastsave" => reply.integer(0),
-        "client" => client_command(client, argv, out),
+        "client" => client_command::execute(local, client, argv, out).await,
         "command" => introspect::command(argv, &mut reply),
         "config" => config(local, node, argv, &mut reply),
-        "debug" => debug(local, &client.address, argv, protocol, out).await,
+        "debug" => debug(local, &client.me.address, argv, protocol, out).await,
         "kevy" => digests::execute(local, argv, protocol, out).await,
         "info" => {
             let sections: Vec<&[u8]> = argv.iter().skip(1).collect();
@@ -79,21 +86,64 @@ pub(super) async fn execute(
         "role" => survey::snapshot(local, node).await.role(&mut Reply::new(out, protocol)),
         "replicaof" | "slaveof" => replica_of(local, node, argv, protocol, out).await,
         "shutdown" => {
-            tracing::info!(client = client.address, "SHUTDOWN");
+            tracing::info!(client = client.me.address, "SHUTDOWN");
             local.executor().begin_shutdown();
             return false;
         }
+        "publish" | "spublish" => pubsub::publish(local, client, spec.name == "spublish", argv, out).await,
+        "subscribe" => pubsub::subscribe(local, node, client, Kind::Channel, argv, out),
+        "psubscribe" => pubsub::subscribe(local, node, client, Kind::Pattern, argv, out),
+        "ssubscribe" => pubsub::subscribe(local, node, client, Kind::ShardChannel, argv, out),
+        "unsubscribe" => pubsub::unsubscribe(local, node, client, Kind::Channel, argv, out),
+        "punsubscribe" => pubsub::unsubscribe(local, node, client, Kind::Pattern, argv, out),
+        "sunsubscribe" => pubsub::unsubscribe(local, node, client, Kind::ShardChannel, argv, out),
+        "pubsub" => pubsub::pubsub(local, argv, protocol, out).await,
+        "monitor" => pubsub::monitor(local, node, client, &mut reply),
         "multi" => transaction::multi(client, &mut reply),
         "exec" => return transaction::exec(local, node, client, out).await,
         "discard" => transaction::discard(client, &mut reply),
         "watch" => transaction::watch(local, client, argv, out).await,
         "unwatch" => {
             client.watching = None;
+            client.me.watches.set(0);
             reply.ok();
         }
         _ => reply.error(format_args!("ERR '{}' is not built yet", spec.name)),
     }
     true
+}
+
+/// Executes `AUTH [user] password`.
+fn auth(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>) {
+    let known = match argv.len() {
+        2 if node.settings.borrow().requirepass.is_none() => Err(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+        ),
+        2 => authenticate(node, client, None, argv.arg(1)),
+        3 => authenticate(node, client, Some(argv.arg(1)), argv.arg(2)),
+        _ => Err("ERR syntax error"),
+    };
+    let mut reply = Reply::new(out, client.protocol);
+    match known {
+        Ok(()) => reply.ok(),
+        Err(why) => reply.error(why),
+    }
+}
+
+/// Lets a client in that says the password. There is one user, `default`.
+fn authenticate(
+    node: &Node,
+    client: &mut ClientSession,
+    user: Option<&[u8]>,
+    password: &[u8],
+) -> Result<(), &'static str> {
+    let settings = node.settings.borrow();
+    let is_right = settings.requirepass.as_ref().is_none_or(|wanted| wanted.is(password));
+    if !is_right || user.is_some_and(|user| user != b"default") {
+        return Err("WRONGPASS invalid username-password pair or user is disabled.");
+    }
+    client.authenticated = true;
+    Ok(())
 }
 
 fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>) {
@@ -111,7 +161,16 @@ fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<
         };
         let mut index = 2;
         while let Some(option) = argv.get(index) {
-            if option.eq_ignore_ascii_case(b"SETNAME") && argv.len() > index + 1 {
+            let left = argv.len() - index - 1;
+            if option.eq_ignore_ascii_case(b"AUTH") && left >= 2 {
+                if let Err(why) = authenticate(node, client, Some(argv.arg(index + 1)), argv.arg(index + 2)) {
+                    return Reply::new(out, client.protocol).error(why);
+                }
+                index += 3;
+            } else if option.eq_ignore_ascii_case(b"SETNAME") && left >= 1 {
+                if let Err(why) = client_command::check_name(argv.arg(index + 1)) {
+                    return Reply::new(out, client.protocol).error(why);
+                }
                 name = Some(argv.arg(index + 1).to_vec());
                 index += 2;
             } else {
@@ -121,9 +180,14 @@ fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<
             }
         }
     }
-    client.protocol = protocol;
+    if !client.authenticated {
+        return Reply::new(out, client.protocol).error(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        );
+    }
+    client.set_protocol(protocol);
     if let Some(name) = name {
-        client.name = name;
+        *client.me.name.borrow_mut() = name;
     }
     let role = match node.upstream.borrow().is_some() || node.shared.config.role == super::config::Role::Replica {
         true => "replica",
@@ -138,56 +202,13 @@ fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<
     reply.bulk(b"proto");
     reply.integer(if protocol == Protocol::Resp3 { 3 } else { 2 });
     reply.bulk(b"id");
-    reply.integer(client.id as i64);
+    reply.integer(client.me.id as i64);
     for (field, value) in [("mode", "standalone"), ("role", role)] {
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
     }
     reply.bulk(b"modules");
     reply.array(0);
-}
-
-fn client_command(client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>) {
-    let mut reply = Reply::new(out, client.protocol);
-    match (argv.arg(1).to_ascii_lowercase().as_slice(), argv.len()) {
-        (b"id", 2) => reply.integer(client.id as i64),
-        (b"getname", 2) if client.name.is_empty() => reply.null(),
-        (b"getname", 2) => reply.bulk(&client.name),
-        (b"setname", 3) => {
-            if argv.arg(2).iter().any(|byte| !(b'!'..=b'~').contains(byte)) {
-                return reply.error("ERR Client names cannot contain spaces, newlines or special characters.");
-            }
-            client.name = argv.arg(2).to_vec();
-            reply.ok();
-        }
-        (b"setinfo", 4) => match argv.arg(2).to_ascii_lowercase().as_slice() {
-            b"lib-name" => {
-                client.library[0] = argv.arg(3).to_vec();
-                reply.ok();
-            }
-            b"lib-ver" => {
-                client.library[1] = argv.arg(3).to_vec();
-                reply.ok();
-            }
-            other => reply.error(format_args!("ERR Unrecognized option '{}'", other.escape_ascii())),
-        },
-        (b"info" | b"list", 2) => {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let protocol = if client.protocol == Protocol::Resp3 { 3 } else { 2 };
-            let line = format!(
-                "id={} addr={} name={} db=0 resp={protocol} lib-name={} lib-ver={}\n",
-                client.id,
-                client.address,
-                text(&client.name),
-                text(&client.library[0]),
-                text(&client.library[1]),
-            );
-            reply.verbatim("txt", line.as_bytes());
-        }
-        (b"no-evict" | b"no-touch", 3) => reply.ok(),
-        (b"tracking", _) => reply.error("ERR client-side tracking is not supported"),
-        (other, _) => reply.error(Refusal::UnknownSubcommand("client", String::from_utf8_lossy(other).into_owned())),
-    }
 }
 
 fn config(local: &Local, node: &Node, argv: Argv<'_>, reply: &mut Reply<'_>) {
@@ -265,7 +286,7 @@ async fn replica_of(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, protocol
             Ok(())
         };
         match asked.or(late).await {
-            Err(error) if error == upstream::SELF || error.contains("repl_port_base") => {
+            Err(error) if error == upstream::SELF || error.contains("repl_port_base") || error.contains("NOAUTH") => {
                 return Reply::new(out, protocol).error(format_args!("ERR {error}"));
             }
             Ok(()) | Err(_) => Wish::Follow(Address::Client(at), done),

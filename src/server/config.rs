@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::size::Size;
+use crate::handshake::Password;
 use crate::id::ShardCount;
-use crate::limits::{REPLICA_ID_BYTES_MAX, REPLICA_SLOTS_MAX, SHARDS_MAX};
+use crate::limits::{PASSWORD_BYTES_MAX, REPLICA_ID_BYTES_MAX, REPLICA_SLOTS_MAX, SHARDS_MAX};
 
 /// Everything a node is told, checked and complete.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +36,12 @@ pub struct Config {
     pub dir: PathBuf,
     /// Client connections at a time.
     pub maxclients: u32,
+    /// The password of clients and replicas; `None`: they need none.
+    pub requirepass: Option<Password>,
+    /// Without a password, only loopback is listened on.
+    pub protected_mode: bool,
+    /// The password of the upstream.
+    pub masterauth: Option<Password>,
     /// What the node is when it starts.
     pub role: Role,
     /// Shard `i` listens for replicas on this port + `i`.
@@ -170,6 +177,9 @@ impl Default for Config {
             cpus: Cpus::Auto,
             dir: PathBuf::from("."),
             maxclients: 10_000,
+            requirepass: None,
+            protected_mode: true,
+            masterauth: None,
             role: Role::Primary,
             listen_port_base: 16_004,
             upstream: None,
@@ -317,6 +327,10 @@ impl Draft {
             config.listen_port_base = base as u16;
         }
 
+        if config.protected_mode && config.requirepass.is_none() && !config.bind.is_loopback() {
+            let allowed = "must be a loopback address, unless requirepass is set or protected_mode = false";
+            return fail("bind", config.bind.to_string(), allowed.into());
+        }
         if config.role == Role::Replica && config.upstream.is_none() {
             return fail("upstream", String::new(), "a replica needs HOST:PORT, its primary's replication port".into());
         }
@@ -408,6 +422,24 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         section: "server",
+        name: "requirepass",
+        alias: None,
+        value: "PASSWORD",
+        default: "",
+        help: "What clients must say with AUTH, and replicas with masterauth",
+        set: |draft, text| password(text).map(|password| draft.config.requirepass = password),
+    },
+    Key {
+        section: "server",
+        name: "protected_mode",
+        alias: None,
+        value: "BOOL",
+        default: "true",
+        help: "Without a password, listen on nothing but loopback",
+        set: |draft, text| boolean(text).map(|yes| draft.config.protected_mode = yes),
+    },
+    Key {
+        section: "server",
         name: "maxmemory",
         alias: None,
         value: "SIZE",
@@ -458,6 +490,15 @@ pub(super) const KEYS: &[Key] = &[
         default: "",
         help: "Of a replica: its primary's replication port base",
         set: |draft, text| optional(text, "HOST:PORT").map(|upstream| draft.config.upstream = upstream),
+    },
+    Key {
+        section: "replication",
+        name: "masterauth",
+        alias: None,
+        value: "PASSWORD",
+        default: "",
+        help: "Of a replica: its primary's requirepass",
+        set: |draft, text| password(text).map(|password| draft.config.masterauth = password),
     },
     Key {
         section: "replication",
@@ -729,6 +770,13 @@ fn size(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
     match text.parse() {
         Ok(Size(bytes)) if allowed.contains(&bytes) => Ok(bytes),
         _ => Err(format!("a size from {} to {}, such as 64mb", Size(*allowed.start()), Size(*allowed.end()))),
+    }
+}
+
+fn password(text: &str) -> Result<Option<Password>, String> {
+    match Password::new(text.as_bytes()) {
+        None if !text.is_empty() => Err(format!("at most {PASSWORD_BYTES_MAX} bytes")),
+        password => Ok(password),
     }
 }
 

@@ -12,13 +12,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use futures_lite::FutureExt;
+
 use super::admission::Admission;
 use super::node::Node;
 use super::session::ClientSession;
-use super::{across, admin, transaction, wait};
+use super::{across, admin, pubsub, transaction, wait};
 use crate::id::ShardId;
 use crate::limits;
 use crate::resp::{Reply, RequestDecoder};
+use crate::runtime::clock::{now, sleep_until};
 use crate::runtime::commands::CommandBatch;
 use crate::runtime::executor::yield_to_queues;
 use crate::runtime::local::{Answer, Local, Request, unix_now};
@@ -26,7 +29,7 @@ use crate::runtime::stream::Stream;
 use crate::runtime::turn::Turn;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::table::Handler;
-use crate::store::command::{Refusal, Spec, find};
+use crate::store::command::{Flags, Refusal, Spec, find};
 use crate::wire::Argv;
 
 /// Serves a client until it goes, or the node ends.
@@ -38,10 +41,11 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
     let mut flow = Flow::Read;
     while flow != Flow::Close {
         if flow == Flow::Read {
-            let room = requests.recv_slice();
-            match turn.wait_for(stream.read(room)).await {
-                Ok(0) | Err(_) => break,
-                Ok(len) => requests.recv_advance(len),
+            match turn.wait_for(arrival(&mut stream, &mut requests, &client)).await {
+                Ok(Arrived::Bytes(0)) | Err(_) => break,
+                Ok(Arrived::Bytes(len)) => requests.recv_advance(len),
+                Ok(Arrived::Pushed) if client.me.is_killed() => break,
+                Ok(Arrived::Pushed) => {}
             }
         }
         // What a replica's socket already holds of the stream is applied before a reader is answered.
@@ -49,7 +53,7 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
             yield_to_queues().await;
         }
         flow = execute_all(&local, &node, &mut client, &mut requests, &mut run, &mut out).await;
-        if tell(&local, &mut stream, &mut out).await.is_err() {
+        if tell(&local, &mut stream, &client, &mut out).await.is_err() || client.me.is_killed() {
             break;
         }
         if let Flow::Wait(wanted) = flow {
@@ -63,10 +67,40 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
     stream.close().await;
 }
 
+/// What a connection waits for.
+enum Arrived {
+    /// So many bytes from the client; 0 at the end of the stream.
+    Bytes(usize),
+    /// Something to be sent to it that answers nothing.
+    Pushed,
+}
+
+async fn arrival(
+    stream: &mut Stream,
+    requests: &mut RequestDecoder,
+    client: &ClientSession,
+) -> std::io::Result<Arrived> {
+    let read = stream.read(requests.recv_slice());
+    if !client.me.takes_pushes() {
+        return read.await.map(Arrived::Bytes);
+    }
+    let pushed = async {
+        client.me.pushed().await;
+        Ok(Arrived::Pushed)
+    };
+    let read = async { read.await.map(Arrived::Bytes) };
+    pushed.or(read).await
+}
+
 /// Sends the replies, behind the frames of what they are about.
-async fn tell(local: &Local, stream: &mut Stream, out: &mut Vec<u8>) -> std::io::Result<()> {
+async fn tell(local: &Local, stream: &mut Stream, client: &ClientSession, out: &mut Vec<u8>) -> std::io::Result<()> {
     local.stream_first().await;
+    if client.me.takes_pushes() {
+        client.me.take_pushed(out);
+        client.me.set_sending(out.len());
+    }
     stream.write_all(out).await?;
+    client.me.set_sending(0);
     out.clear();
     if out.capacity() > limits::REPLY_BYTES_KEPT {
         out.shrink_to(limits::REPLY_BYTES_KEPT);
@@ -108,25 +142,40 @@ async fn execute_all(
         let admission = Admission::now(local, node);
         let mut next = 0;
         while next < count {
-            // Whoever is in a transaction has its commands looked at one by one.
-            next = match client.is_plain() {
-                true => run.gather(local, &admission, requests, next, count),
-                false => run.none(next),
-            };
+            // Mostly there is nothing to be looked at for each command.
+            let careful = !client.is_plain() || node.looks_closely();
+            next = run.gather(local, &admission, requests, next, if careful { next } else { count });
             if !run.is_empty() {
                 run.execute(local, requests, client, out).await;
             }
-            if next < count {
-                let argv = requests.command(next);
-                next += 1;
-                match execute_alone(local, node, &admission, client, argv, out).await {
-                    Flow::Close => return Flow::Close,
-                    Flow::Wait(wanted) => {
-                        requests.release(next);
-                        return Flow::Wait(wanted);
-                    }
-                    Flow::GoOn | Flow::Read => {}
+            if next == count {
+                break;
+            }
+            let argv = requests.command(next);
+            next += 1;
+            let from = out.len();
+            let Some(spec) = look(local, node, &admission, client, argv, out) else {
+                client.keep_wanted(from, out);
+                continue;
+            };
+            paused(node, client, spec).await;
+            if careful {
+                run.gather(local, &admission, requests, next - 1, next);
+                if !run.is_empty() {
+                    run.execute(local, requests, client, out).await;
+                    client.keep_wanted(from, out);
+                    continue;
                 }
+            }
+            let flow = execute_alone(local, node, client, spec, argv, out).await;
+            client.keep_wanted(from, out);
+            match flow {
+                Flow::Close => return Flow::Close,
+                Flow::Wait(wanted) => {
+                    requests.release(next);
+                    return Flow::Wait(wanted);
+                }
+                Flow::GoOn | Flow::Read => {}
             }
         }
         requests.release(count);
@@ -136,40 +185,91 @@ async fn execute_all(
     }
 }
 
-/// Executes a command that is not of one shard alone.
-async fn execute_alone(
+/// Looks at one command: the one that is to be executed now, or `None` where it is answered already, with an error or by being
+/// queued.
+fn look(
     local: &Rc<Local>,
     node: &Rc<Node>,
     admission: &Admission,
     client: &mut ClientSession,
     argv: Argv<'_>,
     out: &mut Vec<u8>,
-) -> Flow {
+) -> Option<&'static Spec> {
     let Some(spec) = find(argv.arg(0)) else {
         transaction::refuse(client);
         unknown(argv, &mut Reply::new(out, client.protocol));
-        return Flow::GoOn;
+        return None;
     };
     if !spec.fits(argv.len()) {
-        match spec.name {
-            "exec" => transaction::abort(client, Refusal::Arity(spec.name), out),
-            _ => {
-                transaction::refuse(client);
-                Reply::new(out, client.protocol).error(Refusal::Arity(spec.name));
-            }
-        }
-        return Flow::GoOn;
+        refuse(client, spec, &Refusal::Arity(spec.name), out);
+        return None;
+    }
+    if !client.authenticated && !spec.flags.has(Flags::NO_AUTH) {
+        refuse(client, spec, &"NOAUTH Authentication required.", out);
+        return None;
+    }
+    if client.me.only_subscribes() && !pubsub::is_for_listeners(spec) {
+        let why = format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+            spec.name
+        );
+        refuse(client, spec, &why, out);
+        return None;
     }
     let slots = spec.keys(argv).map(|key| crate::store::hash::locate(argv.arg(key)).slot);
     if let Some(refused) = admission.refusal(spec, slots) {
-        transaction::refuse(client);
-        Reply::new(out, client.protocol).error(refused);
-        return Flow::GoOn;
+        refuse(client, spec, &refused, out);
+        return None;
+    }
+    if node.shared.listening.is_monitored() && !spec.flags.has(Flags::ADMIN) && !spec.flags.has(Flags::NO_AUTH) {
+        pubsub::show(local, node, client, argv);
     }
     if client.queue.is_some() && !transaction::is_immediate(spec) {
         transaction::queue(local, client, spec, argv, out);
-        return Flow::GoOn;
+        return None;
     }
+    client.me.last.set((spec.name, now()));
+    Some(spec)
+}
+
+/// Waits while clients are paused and the command is one that waits.
+async fn paused(node: &Node, client: &ClientSession, spec: &Spec) {
+    while let Some(pause) = node.pause.get() {
+        if now() >= pause.until {
+            node.pause.set(None);
+            return;
+        }
+        let writes = spec.writes()
+            || matches!(spec.name, "publish" | "spublish")
+            || spec.name == "exec" && client.queue.as_ref().is_some_and(transaction::Queue::writes);
+        // Who paused must be able to go on.
+        if spec.name == "client" || pause.writes_only && !writes {
+            return;
+        }
+        sleep_until(pause.until.min(now().plus_ms(limits::TICK_MS))).await;
+    }
+}
+
+/// Answers a command that is not executed; a transaction that it belongs to will not be, either.
+fn refuse(client: &mut ClientSession, spec: &Spec, why: &dyn std::fmt::Display, out: &mut Vec<u8>) {
+    match spec.name {
+        "exec" => transaction::abort(client, why, out),
+        _ => {
+            transaction::refuse(client);
+            Reply::new(out, client.protocol).error(why);
+        }
+    }
+}
+
+/// Executes a command that is not of one shard alone.
+async fn execute_alone(
+    local: &Rc<Local>,
+    node: &Rc<Node>,
+    client: &mut ClientSession,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    out: &mut Vec<u8>,
+) -> Flow {
     match spec.handler {
         Handler::Server if spec.name == "wait" => {
             let mut reply = Reply::new(out, client.protocol);
@@ -224,12 +324,6 @@ struct Planned {
 impl Run {
     fn is_empty(&self) -> bool {
         self.commands.is_empty()
-    }
-
-    /// Takes no command; returns the next one, which is `from`.
-    fn none(&mut self, from: usize) -> usize {
-        self.commands.clear();
-        from
     }
 
     /// Takes commands from number `from` on, as long as each is of one shard and may be executed; returns the first that is not.

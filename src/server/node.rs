@@ -14,12 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::admission::Freshness;
+use super::clients::Clients;
 use super::config::{Config, Role};
+use super::exchange::{Exchange, Listening};
 use super::gate::Gate;
 use super::identity::Identity;
+use super::settings::Settings;
 use super::upstream::{Upstream, Wish};
-use crate::handshake::{Lineage, ReplicaId};
-use crate::id::{Generation, Offset, ShardCount, ShardId};
+use crate::handshake::{Lineage, Password, ReplicaId};
+use crate::id::{Generation, Moment, Offset, ShardCount, ShardId};
 use crate::runtime::puller::{Standing, Stop};
 use crate::runtime::signal::Signal;
 use crate::shard;
@@ -48,6 +51,8 @@ pub(super) struct Shared {
     pub clients: AtomicU64,
     /// The number of the next client.
     pub next_client: AtomicU64,
+    /// How many clients listen to messages or commands.
+    pub listening: Listening,
     /// How often a stream was set up to be pulled.
     pub set_ups: AtomicU64,
     /// How often an upstream was begun to be followed.
@@ -69,6 +74,23 @@ pub(super) struct Node {
     pub wish: RefCell<Option<Wish>>,
     /// Raised with every wish.
     pub wished: Signal,
+    /// The clients of this shard.
+    pub clients: Clients,
+    /// Who listens on this shard.
+    pub exchange: Exchange,
+    /// Until when clients wait, if they do.
+    pub pause: Cell<Option<Pause>>,
+    /// What `CONFIG SET` may change.
+    pub settings: RefCell<Settings>,
+}
+
+/// `CLIENT PAUSE`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Pause {
+    /// Until then.
+    pub until: Moment,
+    /// Whether only those wait that would write.
+    pub writes_only: bool,
 }
 
 /// The streams that one shard pulls.
@@ -93,6 +115,7 @@ impl Shared {
             keys: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             clients: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
+            listening: Listening::new(shards),
             set_ups: AtomicU64::new(0),
             follows: AtomicU64::new(0),
             gate: Gate::new(config.min_replicas_to_write),
@@ -130,7 +153,7 @@ impl Shared {
 
     /// A primary's part, of a history that begins now.
     pub fn primary(&self, shard: ShardId, generation: Generation, born_empty: bool) -> shard::Role {
-        let source = Source::new(SourceConfig {
+        let mut source = Source::new(SourceConfig {
             shard,
             shards: self.config.shards,
             generation,
@@ -141,9 +164,17 @@ impl Shared {
             reconnect_window_ms: self.config.reconnect_window_ms,
             client_port: Some(self.config.port),
         });
+        source.set_password(self.password_now());
         let mut source = if self.config.replication_checksum { source } else { source.without_checks() };
         source.set_scrub_slots_per_second(self.config.scrub_slots_per_second);
         shard::Role::Primary(Box::new(source))
+    }
+
+    /// The password of clients and replicas, as of now.
+    fn password_now(&self) -> Option<Password> {
+        // Before the shards run there is nothing but the configuration.
+        let here = HERE.with_borrow(|here| here.as_ref().map(|node| node.settings.borrow().requirepass.clone()));
+        here.unwrap_or_else(|| self.config.requirepass.clone())
     }
 
     /// A replica's part, of an upstream with this many shards; `kept` may be read as it is until it is replaced.
@@ -155,10 +186,20 @@ impl Shared {
 }
 
 impl Node {
+    /// Whether every command of every client is looked at by itself.
+    #[inline]
+    pub fn looks_closely(&self) -> bool {
+        self.shared.listening.is_monitored() || self.pause.get().is_some()
+    }
+
     /// The node on one shard, following nothing.
     pub fn new(shared: Arc<Shared>) -> Rc<Node> {
         Rc::new(Node {
+            settings: RefCell::new(Settings::new(&shared.config)),
             shared,
+            clients: Clients::default(),
+            exchange: Exchange::default(),
+            pause: Cell::new(None),
             pulls: RefCell::default(),
             upstream: RefCell::new(None),
             wish: RefCell::new(None),

@@ -8,8 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Failure;
+use super::clients::Client;
 use super::config::{Config, Cpus, Role};
 use super::connection;
+use super::exchange::{Exchange, Said};
 use super::gate;
 use super::identity;
 use super::node::{Node, Shared, new_generation, random};
@@ -158,6 +160,17 @@ async fn shard_main(executor: executor::Shard, seed: Seed) {
         let (local, node) = (Rc::clone(&local), Rc::clone(&node));
         move |connection| serve_client(&local, &node, connection)
     });
+    local.on_messages({
+        // The shard outlives its tasks; a cycle of the two would keep both.
+        let (local, node) = (Rc::downgrade(&local), Rc::downgrade(&node));
+        move |messages| {
+            let (Some(local), Some(node)) = (local.upgrade(), node.upgrade()) else { return };
+            for message in messages {
+                node.exchange.post(&local, &node, Said::Message(message), None);
+            }
+        }
+    });
+    local.spawn(Queue::Clients, Exchange::serve(Rc::clone(&local), Rc::clone(&node))).detach();
     local.spawn(Queue::Clients, Rc::clone(&local).serve_mesh()).detach();
     local.spawn(Queue::Snapshot, housekeeping(Rc::clone(&local), Rc::clone(&node))).detach();
     let mut closers = Vec::new();
@@ -237,9 +250,16 @@ fn serve_client(local: &Rc<Local>, node: &Rc<Node>, connection: Connection) {
             stream.close().await;
         } else {
             let id = node.shared.next_client.fetch_add(1, Ordering::Relaxed);
-            let address = stream.peer_addr().map_or_else(|_| String::new(), |address| address.to_string());
-            let client = ClientSession::new(id, address);
+            let shown = |address: std::io::Result<std::net::SocketAddr>| {
+                address.map_or_else(|_| String::new(), |a| a.to_string())
+            };
+            let me = Rc::new(Client::new(id, shown(stream.peer_addr()), shown(stream.local_addr()), stream.handle()));
+            node.clients.add(Rc::clone(&me));
+            let authenticated = node.settings.borrow().requirepass.is_none();
+            let client = ClientSession::new(Rc::clone(&me), authenticated);
             connection::serve(Rc::clone(&local), Rc::clone(&node), stream, client).await;
+            node.exchange.leave(&local, &node, &me);
+            node.clients.remove(id);
         }
         node.shared.clients.fetch_sub(1, Ordering::Relaxed);
         local.gauges.clients.set(local.gauges.clients.get() - 1);

@@ -1,5 +1,8 @@
 //! What a node remembers of one client.
 
+use std::rc::Rc;
+
+use super::clients::Client;
 use super::transaction::{Queue, Watching};
 use crate::id::{Generation, Offset, ShardCount, ShardId};
 use crate::resp::Protocol;
@@ -8,22 +11,33 @@ use crate::shard::Recorded;
 /// One client's settings and state.
 #[derive(Debug)]
 pub(super) struct ClientSession {
-    /// Its number, unique on the node.
-    pub id: u64,
-    /// Where it comes from.
-    pub address: String,
+    /// As others on its shard know it.
+    pub me: Rc<Client>,
     /// The protocol it speaks.
     pub protocol: Protocol,
-    /// The name it gave itself.
-    pub name: Vec<u8>,
-    /// The library it says it uses, and its version.
-    pub library: [Vec<u8>; 2],
     /// What it has written.
     pub written: Written,
+    /// Which replies it wants.
+    pub replies: Replies,
+    /// Whether it has said the password, or none is wanted.
+    pub authenticated: bool,
     /// The commands since `MULTI`.
     pub queue: Option<Queue>,
     /// The keys that the next transaction depends on.
     pub watching: Option<Watching>,
+}
+
+/// Which replies a client wants, as it said with `CLIENT REPLY`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Replies {
+    /// All.
+    On,
+    /// None.
+    Off,
+    /// Not this one, nor the next one.
+    SkipNext,
+    /// Not this one.
+    Skip,
 }
 
 /// Where each shard's stream stood after the last write of one client there: what `WAIT` waits for.
@@ -62,22 +76,53 @@ impl Written {
 }
 
 impl ClientSession {
-    /// A client that has said nothing yet.
-    pub fn new(id: u64, address: String) -> ClientSession {
+    /// A client that has said nothing yet; `authenticated`: nothing is wanted of it.
+    pub fn new(me: Rc<Client>, authenticated: bool) -> ClientSession {
         ClientSession {
-            id,
-            address,
+            me,
             protocol: Protocol::Resp2,
-            name: Vec::new(),
-            library: [const { Vec::new() }; 2],
             written: Written::default(),
+            replies: Replies::On,
+            authenticated,
             queue: None,
             watching: None,
         }
     }
 
+    /// Changes the protocol that it speaks.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.me.protocol.set(protocol);
+    }
+
+    /// Forgets what it said about itself and what it began.
+    pub fn reset(&mut self, authenticated: bool) {
+        let written = std::mem::take(&mut self.written);
+        *self = ClientSession { written, ..ClientSession::new(Rc::clone(&self.me), authenticated) };
+        self.me.protocol.set(Protocol::Resp2);
+        self.me.name.borrow_mut().clear();
+    }
+
+    /// It is in no transaction any more, and watches nothing.
+    pub fn end_transaction(&mut self) {
+        (self.queue, self.watching) = (None, None);
+        self.me.queued.set(None);
+        self.me.watches.set(0);
+    }
+
+    /// Takes the reply that begins at `from` back, where the client does not want it.
+    pub fn keep_wanted(&mut self, from: usize, out: &mut Vec<u8>) {
+        match self.replies {
+            Replies::On => return,
+            Replies::Off => {}
+            Replies::SkipNext => self.replies = Replies::Skip,
+            Replies::Skip => self.replies = Replies::On,
+        }
+        out.truncate(from);
+    }
+
     /// Whether its commands are executed as they come, with nothing to be looked at before or after.
     pub fn is_plain(&self) -> bool {
-        self.queue.is_none()
+        self.authenticated && self.queue.is_none() && self.replies == Replies::On && !self.me.only_subscribes()
     }
 }

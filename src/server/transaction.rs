@@ -58,6 +58,13 @@ struct WatchedKey {
     lived: bool,
 }
 
+impl Queue {
+    /// Whether one of its commands may write.
+    pub fn writes(&self) -> bool {
+        self.commands.iter().any(|queued| queued.spec.writes() || matches!(queued.spec.name, "publish" | "spublish"))
+    }
+}
+
 /// Whether a command is executed at once although its client is in a transaction.
 pub(super) fn is_immediate(spec: &Spec) -> bool {
     matches!(spec.name, "multi" | "exec" | "discard" | "watch" | "quit" | "reset")
@@ -72,7 +79,7 @@ pub(super) fn refuse(client: &mut ClientSession) {
 
 /// `EXEC` itself is refused: its transaction is over.
 pub(super) fn abort(client: &mut ClientSession, why: impl Display, out: &mut Vec<u8>) {
-    (client.queue, client.watching) = (None, None);
+    client.end_transaction();
     let why = why.to_string();
     let why = why.strip_prefix("ERR ").unwrap_or(&why);
     Reply::new(out, client.protocol).error(format_args!("EXECABORT Transaction discarded because of: {why}"));
@@ -95,6 +102,7 @@ pub(super) fn queue(local: &Local, client: &mut ClientSession, spec: &'static Sp
         return reply.error("ERR the transaction is too large");
     }
     queue.commands.push(Queued { spec, argv });
+    client.me.queued.set(Some(queue.commands.len()));
     reply.simple("QUEUED");
 }
 
@@ -104,6 +112,7 @@ pub(super) fn multi(client: &mut ClientSession, reply: &mut Reply<'_>) {
         return reply.error("ERR MULTI calls can not be nested");
     }
     client.queue = Some(Queue::default());
+    client.me.queued.set(Some(0));
     reply.ok();
 }
 
@@ -112,7 +121,7 @@ pub(super) fn discard(client: &mut ClientSession, reply: &mut Reply<'_>) {
     if client.queue.take().is_none() {
         return reply.error("ERR DISCARD without MULTI");
     }
-    client.watching = None;
+    client.end_transaction();
     reply.ok();
 }
 
@@ -136,6 +145,7 @@ pub(super) async fn watch(local: &Rc<Local>, client: &mut ClientSession, argv: A
         };
         let watched = local.call(local.count().owner(at.slot), watched).await;
         watching.keys.push(watched);
+        client.me.watches.set(watching.keys.len());
     }
     Reply::new(out, client.protocol).ok();
 }
@@ -173,6 +183,7 @@ pub(super) async fn exec(local: &Rc<Local>, node: &Rc<Node>, client: &mut Client
         return true;
     };
     let watching = client.watching.take();
+    client.end_transaction();
     if queue.broken {
         Reply::new(out, client.protocol).error("EXECABORT Transaction discarded because of previous errors.");
         return true;

@@ -29,6 +29,7 @@ use crate::runtime::puller::{Backoff, FromPuller, PullEnd, Puller, ToOwner, own}
 use crate::runtime::ring::Producer;
 use crate::runtime::stream::Stream;
 use crate::shard;
+use crate::wire::effect::encode_command;
 
 /// Where an upstream is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -260,7 +261,8 @@ async fn learn(local: &Rc<Local>, node: &Node, upstream: &Upstream) -> Result<(u
         Address::Client(at) => (at.host.clone(), replication_base(local, node, at).await?),
     };
     let configured = node.shared.config.upstream_shards;
-    let options = Options { purpose: Purpose::Learn, ..Options::new(None) };
+    let password = node.settings.borrow().masterauth.clone();
+    let options = Options { purpose: Purpose::Learn, password, ..Options::new(None) };
     let hello = Hello { id: node.shared.replica_id.clone(), claim: Claim::Empty, form: Form::Ours(options) };
     let mut request = Vec::new();
     hello.encode(&mut request);
@@ -297,9 +299,18 @@ async fn learn(local: &Rc<Local>, node: &Node, upstream: &Upstream) -> Result<(u
 pub(super) async fn replication_base(local: &Rc<Local>, node: &Node, at: &HostPort) -> Result<u16, String> {
     let HostPort { host, port } = at;
     let mut text = String::new();
-    let request = b"*3\r\n$4\r\nINFO\r\n$6\r\nserver\r\n$11\r\nreplication\r\n";
-    talk(local, host, *port, request, |bytes| {
+    let mut request = Vec::new();
+    let password = node.settings.borrow().masterauth.clone();
+    if let Some(password) = &password {
+        encode_command([b"AUTH".as_slice(), password.reveal()].into_iter(), &mut request);
+    }
+    encode_command([b"INFO".as_slice(), b"server", b"replication"].into_iter(), &mut request);
+    talk(local, host, *port, &request, |bytes| {
         text = String::from_utf8_lossy(bytes).into_owned();
+        if password.is_some() {
+            // What AUTH is answered: that it is right, or that none is wanted. If it is wrong, the next answer says so.
+            text = text.split_once("\r\n").map_or_else(String::new, |(_, rest)| rest.to_owned());
+        }
         let head = text.split_once("\r\n").and_then(|(head, rest)| Some((head.strip_prefix('$')?, rest)));
         match head.and_then(|(len, rest)| Some((len.parse::<usize>().ok()?, rest))) {
             Some((len, rest)) => rest.len() < len,
@@ -307,6 +318,9 @@ pub(super) async fn replication_base(local: &Rc<Local>, node: &Node, at: &HostPo
         }
     })
     .await?;
+    if text.starts_with("-NOAUTH") {
+        return Err(format!("{host}:{port} wants a password: NOAUTH; set masterauth here to its requirepass"));
+    }
     let field = |name: &str| {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim).map(str::to_owned)
     };
@@ -415,6 +429,7 @@ fn start_puller(
         link_timeout_ms: config.link_timeout_ms,
     });
     session.set_checks(config.replication_checksum);
+    session.set_password(node.settings.borrow().masterauth.clone());
     // The upstream may remember a dial of before; each set-up has four billion numbers of its own.
     session.count_dials_from(node.shared.set_ups.fetch_add(1, Ordering::Relaxed) << 32);
     let shared = std::sync::Arc::clone(&node.shared);

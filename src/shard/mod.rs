@@ -26,7 +26,7 @@ use crate::snapshot::Located;
 use crate::source::Source;
 use crate::source::scrub::Scrubbed;
 use crate::store::command::{Context, Lazy, Random, Refusal, Spec, execute};
-use crate::store::{KeyspaceStore, Watched};
+use crate::store::{KeyspaceStore, Message, Watched};
 use crate::wire::{Argv, Command, Effects};
 
 /// One shard.
@@ -197,6 +197,14 @@ impl Shard {
                 Some(group) => group.push(effects, argv),
             }
         }
+    }
+
+    /// Records a published message, where this shard is a primary's; returns where its stream stands then.
+    pub fn publish(&mut self, message: &Message) -> Option<Recorded> {
+        if let Role::Primary(source) = &mut self.role {
+            source.record(&Effects::One(message.effect()), Argv::new(&[], &[]));
+        }
+        self.recorded()
     }
 
     /// Begins a transaction: what is executed from now on is recorded as one group, by [`end_group`](Self::end_group), within

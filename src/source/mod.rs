@@ -21,7 +21,8 @@ pub use backlog::BelowWindow;
 pub use session::{Event, Session, SessionError, Timeouts};
 
 use crate::handshake::{
-    Claim, Done, Form, Hello, History, Judgement, Lineage, Refusal, RefuseReason, SyncReason, Verdict, Welcome, judge,
+    Claim, Done, Form, Hello, History, Judgement, Lineage, Password, Refusal, RefuseReason, SyncReason, Verdict,
+    Welcome, judge,
 };
 use crate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
 use crate::limits;
@@ -73,6 +74,8 @@ pub struct Source {
     dump_queue_bytes: usize,
     /// For how long a walk waits for a link whose queue is full.
     walk_patience_ms: u64,
+    /// What a replica must say to be let in.
+    password: Option<Password>,
 }
 
 /// What a source has done so far, for `INFO`.
@@ -148,6 +151,7 @@ impl Source {
             timeline: Timeline::default(),
             dump_queue_bytes: limits::DUMP_QUEUE_BYTES_MAX,
             walk_patience_ms: limits::WALK_PATIENCE_MS,
+            password: None,
             config,
         }
     }
@@ -206,6 +210,17 @@ impl Source {
     /// The window of the latest frames.
     pub fn backlog(&self) -> &Backlog {
         &self.backlog
+    }
+
+    /// Sets what a replica must say to be let in, from the next link on; older forms cannot say it.
+    pub fn set_password(&mut self, password: Option<Password>) {
+        self.password = password;
+    }
+
+    /// Whether a peer that says this may be let in, or told what this node is.
+    pub fn admits(&self, hello: &Hello) -> bool {
+        let said = hello.options().and_then(|options| options.password.as_ref());
+        self.password.is_none() || self.password.as_ref() == said
     }
 
     /// Sets the budget of the backlog, in bytes.

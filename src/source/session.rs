@@ -286,6 +286,9 @@ impl Session {
             Request::Reserved(_) => return Err(self.refuse(Refusal::new(RefuseReason::VerbUnsupported), true)),
         };
         let ours = matches!(hello.form, Form::Ours(_));
+        if !source.admits(&hello) {
+            return Err(self.refuse(Refusal::new(RefuseReason::NoAuth), ours));
+        }
         if hello.options().is_some_and(|options| options.purpose == Purpose::Learn) {
             self.say(&Answer::Welcome(Box::new(source.introduction())));
             self.state = State::Closing(None);

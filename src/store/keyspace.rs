@@ -12,7 +12,7 @@ use super::heap::Content;
 use super::slot::{Change, Slot, Storage};
 use super::sum::{SlotSum, Stepped};
 use super::table::Table;
-use super::{Entry, Value, ValueRef, Watched, command, hash};
+use super::{Entry, Message, Value, ValueRef, Watched, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
 use crate::limits::{DIGEST_STEP_BYTES, RECLAIM_ENTRIES_MAX, VALUE_PIECE_BYTES};
 use crate::snapshot::record::{Head, Kind, Reader, RecordError};
@@ -95,6 +95,8 @@ pub struct KeyspaceStore {
     pub watched: Watched,
     /// Bytes of a value that is dumped whole.
     value_piece_bytes: usize,
+    /// Messages that were applied and not taken; `None`: nobody wants them.
+    messages: Option<Vec<Message>>,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl KeyspaceStore {
             digest_step_bytes: DIGEST_STEP_BYTES,
             watched: Watched::default(),
             value_piece_bytes: VALUE_PIECE_BYTES,
+            messages: None,
         }
     }
 
@@ -262,6 +265,24 @@ impl KeyspaceStore {
             self.after(at, key);
         }
         changed
+    }
+
+    /// Keeps the published messages that are applied from now on, for [`take_messages`](Self::take_messages).
+    pub fn keep_messages(&mut self) {
+        self.messages.get_or_insert_default();
+    }
+
+    /// The messages that were applied since the last call.
+    #[inline]
+    pub fn take_messages(&mut self) -> Vec<Message> {
+        self.messages.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// A message was applied to the live copy.
+    pub(super) fn message(&mut self, message: Message) {
+        if let Some(messages) = &mut self.messages {
+            messages.push(message);
+        }
     }
 
     /// Sets or takes away the expiry of `key`. `false`: there is no such key.

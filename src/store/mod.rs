@@ -10,6 +10,7 @@
 //!   line     tags and handles of entries
 //!   heap     entries and boxes
 //!   slab     memory by handles
+//! message    what was published: no key, but in the stream
 //! watched    who is to know when a key changes
 //! ```
 
@@ -21,6 +22,7 @@ pub mod hash;
 mod heap;
 pub mod keyspace;
 mod line;
+mod message;
 #[cfg(test)]
 mod model;
 mod prefetch;
@@ -35,5 +37,6 @@ mod watched;
 pub use command::dispatch;
 pub use entry::{Entry, ValueRef};
 pub use keyspace::{KeyspaceStore, Place, ScanCursor};
+pub use message::Message;
 pub use value::Value;
 pub use watched::{WatchFlag, Watched};

@@ -118,12 +118,18 @@ fn value(stream: &mut BufReader<TcpStream>, into: &mut Vec<u8>) {
 /// Both servers answer every line alike. Every `kevy` begins empty, one with a single shard, and one with three.
 #[track_caller]
 fn assert_alike(script: &str) {
-    let Some(redis) = Redis::start(&["--enable-debug-command", "yes"]) else { return };
+    assert_alike_with(&[], script);
+}
+
+/// As [`assert_alike`], with flags that both know.
+#[track_caller]
+fn assert_alike_with(flags: &[&str], script: &str) {
+    let Some(redis) = Redis::start(&[&["--enable-debug-command", "yes"], flags].concat()) else { return };
     let lines: Vec<&str> = script.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let mut theirs = Talk::new(redis.port);
     let expected: Vec<String> = lines.iter().map(|line| theirs.line(line.trim_start_matches("~ "))).collect();
     for shards in [1, 3] {
-        let kevy = Kevy::primary(shards);
+        let kevy = Kevy::start(shards, flags);
         let mut ours = Talk::new(kevy.port);
         for (line, expected) in lines.iter().zip(&expected) {
             let answer = ours.line(line.trim_start_matches("~ "));
@@ -259,5 +265,174 @@ fn watched_keys() {
          a EXEC
          a MULTI
          a EXEC",
+    );
+}
+
+#[test]
+fn messages() {
+    assert_alike(
+        "a PUBLISH news nobody
+         a 2 SUBSCRIBE news other
+         a SUBSCRIBE news
+         a 2 PSUBSCRIBE n* o?her
+         a SSUBSCRIBE news
+         b PUBLISH news hello
+         a 2
+         b PUBLISH other {x}
+         a 2
+         b PUBLISH nix {x}
+         a
+         b SPUBLISH news sharded
+         a
+         a PING
+         a PING word
+         a GET key
+         a SET key
+         a NOSUCH
+         a MULTI
+         ~ b PUBSUB CHANNELS
+         b PUBSUB CHANNELS ne*
+         b PUBSUB NUMSUB news nosuch
+         b PUBSUB NUMSUB
+         b PUBSUB NUMPAT
+         b PUBSUB SHARDCHANNELS
+         b PUBSUB SHARDNUMSUB news
+         b PUBSUB NOSUCH
+         b PUBSUB
+         b PUBSUB NUMPAT extra
+         b PUBLISH news
+         a UNSUBSCRIBE news
+         b PUBLISH news again
+         a
+         a UNSUBSCRIBE nosuch
+         a UNSUBSCRIBE
+         a UNSUBSCRIBE
+         a 2 PUNSUBSCRIBE
+         a SUNSUBSCRIBE
+         a SUNSUBSCRIBE
+         a GET key
+         b PUBSUB CHANNELS
+         b PUBSUB NUMPAT
+         c 1 SUBSCRIBE x
+         c RESET
+         c GET key
+         b PUBLISH x nobody
+         ~ d HELLO 3
+         d SUBSCRIBE news
+         d GET key
+         d 2 PUBLISH news mine
+         b PUBLISH news yours
+         d
+         d PING
+         d MULTI
+         d GET key
+         d PUBLISH nobody hears
+         d EXEC
+         d UNSUBSCRIBE
+         e 1 SUBSCRIBE x
+         e QUIT
+         e",
+    );
+}
+
+#[test]
+fn clients() {
+    assert_alike(
+        "a CLIENT GETNAME
+         a CLIENT SETNAME me
+         a CLIENT GETNAME
+         a CLIENT SETNAME {a b}
+         a CLIENT SETNAME \"a b\"
+         a CLIENT NOSUCH
+         a CLIENT
+         a CLIENT ID extra
+         a CLIENT NO-EVICT on
+         a CLIENT NO-EVICT maybe
+         a CLIENT REPLY what
+         a CLIENT REPLY
+         a 0 CLIENT REPLY SKIP
+         a 0 SET x 1
+         a GET x
+         a 0 CLIENT REPLY OFF
+         a 0 SET x 2
+         a CLIENT REPLY ON
+         a GET x
+         a CLIENT KILL nosuch:1
+         a CLIENT KILL ID 999999
+         a CLIENT KILL ID x
+         a CLIENT KILL TYPE nosuch
+         a CLIENT KILL USER nosuch
+         a CLIENT KILL ID
+         a CLIENT KILL SKIPME maybe
+         a CLIENT LIST TYPE nosuch
+         a CLIENT LIST ID x
+         a CLIENT LIST ID 999999
+         a CLIENT LIST what
+         a CLIENT PAUSE x
+         a CLIENT PAUSE -1
+         a CLIENT PAUSE 1 what
+         a CLIENT UNBLOCK 999999
+         a CLIENT UNBLOCK x
+         a CLIENT UNBLOCK 1 what
+         a CLIENT GETREDIR
+         b SUBSCRIBE x
+         a CLIENT KILL TYPE pubsub
+         b
+         b
+         c PING
+         a CLIENT KILL TYPE normal
+         c
+         a CLIENT KILL TYPE normal SKIPME no
+         a
+         d CLIENT PAUSE 100 WRITE
+         d GET x
+         d SET x 3
+         d CLIENT PAUSE 10000
+         e CLIENT UNPAUSE
+         d GET x",
+    );
+}
+
+#[test]
+fn passwords() {
+    assert_alike_with(
+        &["--requirepass", "secret"],
+        "a PING
+         a GET x
+         a NOSUCH
+         a GET
+         a MULTI
+         a EXEC
+         a HELLO
+         a HELLO 3
+         a HELLO 3 AUTH default wrong
+         a HELLO 4
+         a HELLO x
+         a HELLO 3 WHAT
+         a AUTH wrong
+         a AUTH
+         a AUTH other secret
+         a AUTH a b c
+         a AUTH default secret
+         a SET x 1
+         a RESET
+         a GET x
+         a AUTH secret
+         a GET x
+         a AUTH wrong
+         a GET x
+         a HELLO 3 SETNAME {a b}
+         ~ a HELLO 3 AUTH default secret SETNAME me
+         a CLIENT GETNAME
+         b QUIT
+         b",
+    );
+    assert_alike(
+        "a AUTH any
+         a AUTH default any
+         a AUTH other any
+         a HELLO 9
+         ~ a HELLO 2 AUTH default any
+         a PING",
     );
 }

@@ -39,7 +39,7 @@ pub use table::{Flags, Spec, find};
 use crate::id::{SlotRange, UnixMs};
 use crate::resp::{Reply, decode_multibulk};
 use crate::snapshot::{ApplyError, Copy, Keyspace, Located};
-use crate::store::{Entry, KeyspaceStore, Place};
+use crate::store::{Entry, KeyspaceStore, Message, Place};
 use crate::wire::{Argv, Command, Effects};
 
 /// What becomes of an expired key that a command meets.
@@ -168,7 +168,7 @@ fn del(key: &[u8]) -> Command {
 #[inline]
 pub fn apply(store: &mut KeyspaceStore, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError> {
     let verb = effect.get(0).unwrap_or_default();
-    let Some(spec) = find(verb) else { return Err(unknown(verb)) };
+    let Some(spec) = find(verb) else { return apply_message(store, copy, effect) };
     let table::Handler::Store { apply: Some(apply), .. } = spec.handler else { return Err(unknown(verb)) };
     if !spec.fits(effect.len()) {
         return Err(unknown(verb));
@@ -177,6 +177,16 @@ pub fn apply(store: &mut KeyspaceStore, copy: Copy, at: Located, effect: Argv<'_
         Misfit::Form => unknown(verb),
         Misfit::Value => ApplyError::Misfit(spec.name),
     })
+}
+
+/// What was published is not about keys: it is kept for whoever hands it on, once.
+#[cold]
+fn apply_message(store: &mut KeyspaceStore, copy: Copy, effect: Argv<'_>) -> Result<(), ApplyError> {
+    let message = Message::from_effect(effect).ok_or_else(|| unknown(effect.get(0).unwrap_or_default()))?;
+    if copy == Copy::Live {
+        store.message(message);
+    }
+    Ok(())
 }
 
 /// Why an effect could not be applied.

@@ -486,6 +486,17 @@ static TABLE: &[Spec] = &[
     row("role", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("shutdown", -1, NO_KEYS, OPERATOR, SERVER),
     row("time", 1, NO_KEYS, ALWAYS_FAST, SERVER),
+    // Messages.
+    row("publish", 3, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("spublish", 3, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("subscribe", -2, NO_KEYS, ALWAYS, SERVER),
+    row("unsubscribe", -1, NO_KEYS, ALWAYS, SERVER),
+    row("psubscribe", -2, NO_KEYS, ALWAYS, SERVER),
+    row("punsubscribe", -1, NO_KEYS, ALWAYS, SERVER),
+    row("ssubscribe", -2, NO_KEYS, ALWAYS, SERVER),
+    row("sunsubscribe", -1, NO_KEYS, ALWAYS, SERVER),
+    row("pubsub", -2, NO_KEYS, ALWAYS, SERVER),
+    row("monitor", 1, NO_KEYS, OPERATOR, SERVER),
     // Transactions.
     row("multi", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("exec", 1, NO_KEYS, ALWAYS, SERVER),
