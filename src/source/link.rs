@@ -125,7 +125,8 @@ impl Link {
 
     /// Whether a digest of `slot` is of use to it now. One that takes nothing must not gather them.
     pub fn takes_digest_of(&self, slot: HashSlot, waiting_max: usize) -> bool {
-        self.peer == Peer::Items && !self.need.contains(slot) && self.queue.len() < waiting_max
+        // Nothing of a later moment goes between two pieces of one: a link that is held misses this round.
+        self.peer == Peer::Items && self.held.is_none() && !self.need.contains(slot) && self.queue.len() < waiting_max
     }
 
     /// Whether the walk is to wait for this link: it needs slots and has no room, and has not been so for `patience_ms`. Replicas are
