@@ -333,10 +333,11 @@ class Client:
 
 def number(value):
     if isinstance(value, tuple) and value and value[0] == "double":
-        return float("%.12g" % value[1])
+        return float("%.12g" % value[1]) + 0.0
     if isinstance(value, bytes):
         try:
-            return float("%.12g" % float(value))
+            # Where Redis packs a sorted set, -0 becomes 0.
+            return float("%.12g" % float(value)) + 0.0
         except ValueError:
             return value
     if isinstance(value, list):
