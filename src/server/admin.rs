@@ -182,7 +182,7 @@ fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<
     }
     if !client.authenticated {
         return Reply::new(out, client.protocol).error(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         );
     }
     client.set_protocol(protocol);
