@@ -448,7 +448,8 @@ impl Node {
     fn push_front(&mut self, element: &[u8]) {
         if self.start(0) < element.len() {
             // As much again as there is: a byte is moved a bounded number of times.
-            self.set_room(element.len() + self.used().clamp(NODE_SLACK_BYTES / 2, NODE_BYTES - element.len()));
+            let more = self.used().max(NODE_SLACK_BYTES / 2).min(NODE_BYTES - element.len());
+            self.set_room(element.len() + more);
         }
         let start = self.start(0) - element.len();
         self.bytes[start..start + element.len()].copy_from_slice(element);
@@ -591,6 +592,36 @@ mod tests {
             assert_eq!(l.remove_equal(from, b"a", limit), removed);
             assert_eq!(text(&l), expected, "{limit} from {from:?}");
             invariants(&l);
+        }
+    }
+
+    #[test]
+    fn an_element_that_fills_its_node_may_come_anywhere() {
+        for used in 0..64 {
+            for len in NODE_BYTES - 64..=NODE_BYTES - used {
+                let (small, large) = (vec![1; used], vec![2; len]);
+                let in_order = |list: &List, expected: &[&[u8]]| {
+                    invariants(list);
+                    assert!(list.iter().eq(expected.iter().copied()), "{used} and {len} bytes");
+                };
+                for end in [End::Head, End::Tail] {
+                    let mut pushed = List::new();
+                    pushed.push(end, &small);
+                    pushed.push(end, &large);
+                    let expected: [&[u8]; 2] = if end == End::Head { [&large, &small] } else { [&small, &large] };
+                    in_order(&pushed, &expected);
+                    assert_eq!(pushed.nodes.len(), 1);
+                }
+                let mut inserted = List::new();
+                inserted.push(End::Tail, &small);
+                inserted.push(End::Tail, b"");
+                inserted.insert(1, &large);
+                in_order(&inserted, &[&small, &large, b""]);
+                inserted.insert(0, b"");
+                inserted.set(3, &small[..used.min(NODE_BYTES - used - len)]);
+                assert_eq!(inserted.len(), 4);
+                invariants(&inserted);
+            }
         }
     }
 
