@@ -40,7 +40,7 @@ pub struct Backlog {
     bytes: usize,
     /// Most bytes to keep, the newest run excepted.
     budget: usize,
-    /// Emptied segments, to be written again: the memory of the window is touched for the first time only once.
+    /// Emptied segments of the usual size, to be written again: the memory of the window is touched for the first time only once.
     spare: Vec<Segment>,
     /// Evicted segments that a send still reads.
     retiring: Vec<Segment>,
@@ -159,6 +159,10 @@ impl Backlog {
     /// Sets the budget; what is over it goes at the next closed run.
     pub fn set_budget(&mut self, budget: usize) {
         self.budget = budget;
+        // What is usual may be another size now.
+        let usual = self.segment_bytes();
+        self.spare.retain(|segment| segment.capacity() == usual);
+        self.retiring.retain(|segment| segment.capacity() == usual);
     }
 
     /// Whether a group was ever recorded.
@@ -511,6 +515,30 @@ mod tests {
         backlog.close_run();
         assert_eq!((cursor.next(), backlog.oldest()), (Offset::new(1), Offset::new(1)));
         assert!(backlog.read(&mut cursor, Offset::MAX, 1).unwrap().len() > 10_000);
+    }
+
+    #[test]
+    fn after_the_budget_was_raised_a_frame_does_not_go_to_a_segment_of_before() {
+        let mut backlog = Backlog::new(Offset::ZERO, 1_000, CHECKS);
+        let (mut recorded, mut held) = (0, Vec::new());
+        let mut cursor = backlog.seek(Offset::ZERO).unwrap();
+        for n in 0..100 {
+            recorded += backlog.record(&set(&n.to_string(), &"v".repeat(500)), none());
+            backlog.close_run();
+            // A send still reads some of the segments that are evicted.
+            held.extend(backlog.read(&mut cursor, Offset::MAX, 1));
+        }
+        for (budget, bytes) in [(64 << 20, 100_000), (2_000, 3_000), (32 << 20, 900_000), (1 << 10, 200_000)] {
+            backlog.set_budget(budget);
+            for n in 0..10 {
+                recorded += backlog.record(&set(&n.to_string(), &"v".repeat(bytes)), none());
+                backlog.close_run();
+                held.truncate(10);
+            }
+            held.clear();
+        }
+        assert_eq!(read_all(&backlog, backlog.oldest(), 1).last().unwrap().0 + 1, recorded);
+        assert!(backlog.spare.iter().all(|segment| segment.capacity() == backlog.segment_bytes()));
     }
 
     #[test]
