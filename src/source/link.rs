@@ -183,8 +183,10 @@ impl Link {
         }
     }
 
+    /// The item that is next, once the frames before it are sent.
     pub fn pop(&mut self) -> Option<Bytes> {
         let queued = self.queue.pop_front()?;
+        assert!(self.cursor.next() == queued.at, "a dump item is sent at its own position");
         self.queued_bytes -= queued.bytes.len();
         if self.queue.is_empty() {
             self.full_since = None;
