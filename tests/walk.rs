@@ -120,8 +120,13 @@ fn a_digest_does_not_go_between_two_pieces_of_one_moment() {
     source.scrub_first(done);
     source.scrub(&mut store, Moment::ZERO);
     source.probe(done);
-    for (link, reader) in links.into_iter().zip(&mut readers) {
-        reader.drain(&mut source, &store, link, Moment::ZERO);
+    // One waits for the other for a moment.
+    for ms in 0..100 {
+        for (link, reader) in links.into_iter().zip(&mut readers) {
+            reader.drain(&mut source, &store, link, Moment::ZERO.plus_ms(ms));
+        }
+    }
+    for reader in readers {
         assert_eq!((reader.is_whole, reader.next), (true, source.next()));
     }
 }
