@@ -194,7 +194,14 @@ impl Step<'_> {
             (Next::Members(from), Some((ValueRef::Boxed(value), expiry))) => {
                 let mark = self.out.len();
                 head(value.kind(), expiry).encode(self.out);
-                let (count, next) = value.encode_piece(from, room, self.out);
+                let value_at = self.out.len();
+                let (mut count, next) = value.encode_piece(from, room, self.out);
+                if count == 0 {
+                    // All that it has was written after its hashes had been passed. The receiver's key may have gone meanwhile, and
+                    // with it the expiry: that travels with any member.
+                    self.out.truncate(value_at);
+                    count = value.encode_piece(0, 1, self.out).0;
+                }
                 if count == 0 {
                     self.out.truncate(mark);
                 }
@@ -226,11 +233,11 @@ fn by_hash_and_key(heap: &Heap, a: (u64, Handle), b: (u64, Handle)) -> std::cmp:
 mod tests {
     use fastrand::Rng;
 
-    use crate::id::HashSlot;
+    use crate::id::{HashSlot, UnixMs};
     use crate::resp::decode_multibulk;
     use crate::snapshot::{Copy, DumpCursor, Keyspace};
     use crate::store::value::{Hash, List, Set, Zset, list::End};
-    use crate::store::{KeyspaceStore, Value, hash};
+    use crate::store::{KeyspaceStore, Place, Value, ValueRef, hash};
     use crate::wire::{Argv, Command};
 
     fn slot() -> HashSlot {
@@ -322,6 +329,58 @@ mod tests {
     fn a_slot_that_is_written_to_while_it_is_dumped_in_pieces_arrives_as_it_is() {
         for seed in 0..400 {
             dump_while_writing(seed);
+        }
+    }
+
+    #[test]
+    fn a_key_of_which_all_that_is_left_has_arrived_keeps_its_expiry() {
+        for [add, remove] in [["SADD", "SREM"], ["HSET", "HDEL"], ["ZADD", "ZREM"]] {
+            let (mut primary, mut replica) = (KeyspaceStore::new(), KeyspaceStore::new());
+            primary.set_value_piece_bytes(100);
+            let at = hash::locate(b"{tag}");
+            let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
+            let adding = |member: &str| match add {
+                "SADD" => words(&[add, "{tag}", member]),
+                "HSET" => words(&[add, "{tag}", member, "v"]),
+                _ => words(&[add, "{tag}", "7", member]),
+            };
+            let members: Vec<String> = (0..200).map(|n| format!("member {n}")).collect();
+            for member in &members {
+                assert!(apply(&mut primary, Copy::Live, &adding(member)));
+            }
+            assert!(apply(&mut primary, Copy::Live, &words(&["PEXPIREAT", "{tag}", "5000"])));
+
+            replica.begin(slot());
+            let mut records = Vec::new();
+            let mut cursor = primary.dump(slot(), DumpCursor::START, 100, &mut records);
+            replica.load(slot(), &records).unwrap();
+            let arrived = replica.get(Place { copy: Copy::Staging, at }, b"{tag}").unwrap();
+            let ValueRef::Boxed(value) = arrived.value() else { unreachable!() };
+            let (sent, rest): (Vec<_>, Vec<_>) = members.iter().partition(|member| match value {
+                Value::Set(set) => set.contains(member.as_bytes()),
+                Value::Hash(hash) => hash.get(member.as_bytes()).is_some(),
+                Value::Zset(zset) => zset.score(member.as_bytes()).is_some(),
+                Value::Str(_) | Value::List(_) => unreachable!(),
+            });
+            assert!(!sent.is_empty() && !rest.is_empty());
+
+            // In staging the key goes, and with it its expiry; on the primary it is there all the time.
+            let removing = |member: &String| words(&[remove, "{tag}", member]);
+            let frames = sent.iter().copied().map(removing);
+            let frames = frames.chain([adding(sent[0])]).chain(rest.iter().copied().map(removing));
+            for frame in frames {
+                assert!(apply(&mut primary, Copy::Live, &frame));
+                assert!(apply(&mut replica, Copy::Staging, &frame));
+            }
+            while let Some(from) = cursor {
+                records.clear();
+                cursor = primary.dump(slot(), from, 100, &mut records);
+                replica.load(slot(), &records).unwrap();
+            }
+            replica.install(slot());
+            let entry = replica.get(at, b"{tag}").unwrap();
+            assert_eq!(entry.expiry(), Some(UnixMs::new(5000)), "{add}");
+            assert_eq!(primary.digest(Copy::Live, slot()), replica.digest(Copy::Live, slot()));
         }
     }
 
