@@ -13,7 +13,7 @@ use kevy_replicate::snapshot::{Keyspace, Located};
 use kevy_replicate::store::KeyspaceStore;
 use kevy_replicate::store::command::{self, Context, Lazy, Random};
 use kevy_replicate::store::value::Zset;
-use kevy_replicate::wire::Command;
+use kevy_replicate::wire::{Command, Room};
 
 /// Commands of one pipeline.
 const PIPELINE: usize = 64;
@@ -68,6 +68,7 @@ fn commands(c: &mut Criterion) {
                     now: UnixMs::new(1),
                     random: &mut random,
                     lazy: Lazy::Delete,
+                    room: Room::WHOLE,
                     expired_keys: &mut expired_keys,
                 };
                 let mut reply = Reply::new(&mut out, Protocol::Resp2);

@@ -9,8 +9,14 @@ pub const BULK_BYTES_MAX: usize = 512 << 20;
 /// Arguments of one command, as in Redis.
 pub const ARGS_MAX: usize = 1 << 20;
 
-/// Bytes of one whole command: of a client's request, and of a frame.
+/// Bytes of one whole command of a client.
 pub const COMMAND_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes by which an argument of an effect may be longer than that of the command that left it: a score with all its digits.
+pub const ARG_GROWTH_BYTES_MAX: usize = 64;
+
+/// Bytes of one frame without its envelope: what one command says in one frame always fits.
+pub const FRAME_BYTES_MAX: usize = COMMAND_BYTES_MAX + ARGS_MAX * ARG_GROWTH_BYTES_MAX;
 
 /// Bytes of one inline command or of any line that announces a length.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -82,7 +88,7 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 10;
 pub const RECLAIM_ENTRIES_MAX: usize = 512;
 
 const _: () = assert!(BULK_BYTES_MAX < COMMAND_BYTES_MAX);
-const _: () = assert!(COMMAND_BYTES_MAX < u32::MAX as usize, "argument ranges are u32");
+const _: () = assert!(2 * FRAME_BYTES_MAX + GROUP_BYTES_MAX < u32::MAX as usize, "positions in a buffer are u32");
 const _: () = assert!(DUMP_STEP_BYTES <= DUMP_SLOTS_BYTES_MAX);
 const _: () = assert!(DUMP_STEP_BYTES + VALUE_PIECE_BYTES <= DUMP_SLOTS_BYTES_MAX);
 const _: () = assert!(DUMP_SLOTS_BYTES_MAX <= DUMP_QUEUE_BYTES_MAX);
@@ -90,8 +96,8 @@ const _: () = assert!(DUMP_SLOTS_BYTES_MAX <= DUMP_QUEUE_BYTES_MAX);
 /// Frames of one group.
 pub const GROUP_FRAMES_MAX: usize = 16 << 20;
 
-/// Bytes of a transaction's effects on one shard after which its commands that write are refused: what one more of them adds
-/// still fits a frame's buffer.
+/// Bytes of all frames of one group: a decoder takes no more, and a command whose effects would be more, or would be with those
+/// of its transaction on that shard, is refused before it has changed anything.
 pub const GROUP_BYTES_MAX: usize = 1 << 30;
 
 /// Bytes of the commands that wait for one `EXEC`.

@@ -22,7 +22,7 @@ use crate::snapshot::{Keyspace, Located};
 use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE};
 use crate::store::command::{self, Context, Lazy, Random, Refusal, Spec, find};
 use crate::store::{KeyspaceStore, Value, rdb};
-use crate::wire::{Argv, Command};
+use crate::wire::{Argv, Command, Room};
 
 /// How often a `RENAME` begins anew because somebody wrote to its key meanwhile.
 const RENAMES_MAX: usize = 16;
@@ -202,6 +202,7 @@ fn execute_on(
         now: unix_now(),
         random: &mut Random::seeded(local.core().random()),
         lazy: Lazy::Hide,
+        room: Room::WHOLE,
         expired_keys: &mut 0,
     };
     command::execute(spec, &mut context, &places, argv, &mut Reply::new(out, protocol));

@@ -25,9 +25,9 @@ use crate::slotset::SlotSet;
 use crate::snapshot::Located;
 use crate::source::Source;
 use crate::source::scrub::Scrubbed;
-use crate::store::command::{Context, Lazy, Random, Refusal, Spec, execute};
+use crate::store::command::{Context, Lazy, Random, Spec, execute};
 use crate::store::{KeyspaceStore, Message, Watched};
-use crate::wire::{Argv, Command, Effects};
+use crate::wire::{Argv, Command, Effects, Room};
 
 /// One shard.
 #[derive(Debug)]
@@ -41,15 +41,18 @@ pub struct Shard {
     /// Where chance comes from.
     random: Random,
     counters: Counters,
+    /// What one group may take of the stream.
+    room: Room,
     /// What the transaction under way has done so far.
     group: Option<Group>,
 }
 
 /// The effects of a transaction, until they are recorded as one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Group {
     effects: Vec<Command>,
-    bytes: usize,
+    /// For those to come.
+    room: Room,
 }
 
 /// A shard's part in replication.
@@ -81,11 +84,11 @@ impl Group {
             Effects::One(command) => self.effects.push(command),
             Effects::Group(commands) => self.effects.extend(commands),
         }
-        self.bytes += self.effects[from..].iter().map(|command| command.as_bytes().len()).sum::<usize>();
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes >= limits::GROUP_BYTES_MAX || self.effects.len() >= limits::GROUP_FRAMES_MAX / 2
+        let fits = self.effects[from..].iter().try_for_each(|command| self.room.take_command(command));
+        debug_assert!(fits.is_ok() || self.effects.len() == 1, "a command does no more than it has room for");
+        if self.effects.len() >= limits::GROUP_FRAMES_MAX / 2 {
+            self.room = Room::new(0);
+        }
     }
 }
 
@@ -123,6 +126,7 @@ impl Shard {
             role,
             random: Random::seeded(seed),
             counters: Counters::default(),
+            room: Room::WHOLE,
             group: None,
         }
     }
@@ -149,10 +153,6 @@ impl Shard {
         self.counters.commands += 1;
         let writes = spec.writes();
         self.counters.writes += u64::from(writes);
-        if writes && self.group.as_ref().is_some_and(Group::is_full) {
-            reply.error(Refusal::Text("ERR the transaction does more than one group of effects may carry"));
-            return;
-        }
         let lazy = match &self.role {
             Role::Standalone | Role::Primary(_) => Lazy::Delete,
             Role::Replica(following) => {
@@ -169,6 +169,7 @@ impl Shard {
             now,
             random: &mut self.random,
             lazy,
+            room: self.group.as_ref().map_or(self.room, |group| group.room),
             expired_keys: &mut self.counters.expired_keys,
         };
         let effects = execute(spec, &mut context, at, argv, reply);
@@ -211,7 +212,7 @@ impl Shard {
     /// the same borrow.
     pub fn begin_group(&mut self) {
         debug_assert!(self.group.is_none(), "transactions do not nest");
-        self.group = Some(Group::default());
+        self.group = Some(Group { effects: Vec::new(), room: self.room });
     }
 
     /// Ends the transaction.
@@ -327,6 +328,10 @@ mod tests {
     }
 
     fn execute(shard: &mut Shard, command: &str) -> String {
+        execute_at(shard, command, UnixMs::new(1))
+    }
+
+    fn execute_at(shard: &mut Shard, command: &str, now: UnixMs) -> String {
         let encoded = Command::new(&command.split(' ').collect::<Vec<_>>());
         let mut ranges = Vec::new();
         decode_multibulk(encoded.as_bytes(), &mut ranges).unwrap();
@@ -334,7 +339,7 @@ mod tests {
         let spec = find(argv.arg(0)).unwrap();
         let at: Vec<Located> = spec.keys(argv).map(|index| shard.store.locate(argv.arg(index))).collect();
         let mut out = Vec::new();
-        shard.execute(spec, argv, &at, UnixMs::new(1), &mut Reply::new(&mut out, Protocol::Resp2));
+        shard.execute(spec, argv, &at, now, &mut Reply::new(&mut out, Protocol::Resp2));
         String::from_utf8(out).unwrap()
     }
 
@@ -360,6 +365,85 @@ mod tests {
         assert!(stream.starts_with("+GROUP 3\r\n*2\r\n:0\r\n"), "{stream}");
         assert_eq!(stream.matches("+GROUP").count(), 1, "{stream}");
         assert_eq!(shard.source().unwrap().next(), Offset::new(3));
+    }
+
+    /// What a transaction of `commands` is answered where a group may have so many bytes.
+    fn transaction(bytes: usize, setup: &[String], commands: &[&str]) -> (Shard, Vec<String>) {
+        let mut shard = primary();
+        setup.iter().for_each(|command| assert!(!execute(&mut shard, command).starts_with('-'), "{command}"));
+        shard.room = Room::new(bytes);
+        shard.begin_group();
+        let replies = commands.iter().map(|command| execute(&mut shard, command)).collect();
+        shard.end_group();
+        (shard, replies)
+    }
+
+    #[test]
+    fn what_is_more_than_one_group_may_carry_changes_nothing() {
+        let long = "v".repeat(300);
+        for (setup, command) in [
+            (&[format!("SET b {long}")][..], "COPY b x"),
+            (&[format!("SET b {long}")], "RENAME b x"),
+            (&[format!("SADD b {long} n")], &format!("SMOVE b x {long}")),
+            (&[format!("RPUSH b {long}")], "LMOVE b x LEFT LEFT"),
+            (&[format!("SADD b {long}")], "SUNIONSTORE x b"),
+            (&[format!("SADD b 1 2 3 {long}")], "SPOP b 3"),
+            (&[], "MSET x 1 y 2 z 3 a 4 b 5 c 6"),
+            (&["MSET k 1 l 2 m 3 n 4 o 5".into()], "DEL x k l m n o"),
+            (&[], "BITFIELD x SET u8 0 1 SET u8 8 1 SET u8 16 1"),
+            (&[], &format!("SET x {long}")),
+        ] {
+            let (mut shard, replies) = transaction(300, setup, &["SET one 1", command, "GET one"]);
+            assert!(replies[1].starts_with("-ERR what this command"), "{command}: {}", replies[1]);
+            assert_eq!(replies[2], "$1\r\n1\r\n", "{command}: what reads needs no room");
+            assert_eq!(execute(&mut shard, "EXISTS x"), ":0\r\n", "{command}");
+            assert_eq!(
+                shard.source().unwrap().next().get(),
+                shard.store.len() as u64,
+                "{command}: only what was before"
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_is_never_larger_than_its_room() {
+        let copies: Vec<String> = (0..20).map(|n| format!("COPY b x{n}")).collect();
+        let copies: Vec<&str> = copies.iter().map(String::as_str).collect();
+        let (mut shard, replies) = transaction(2_000, &[format!("SET b {}", "v".repeat(300))], &copies);
+        let done = replies.iter().filter(|reply| *reply == ":1\r\n").count();
+        assert!((3..=5).contains(&done), "{replies:?}");
+        let stream = recorded(&mut shard);
+        let group = &stream[stream.find("+GROUP").expect("a group")..];
+        assert!(group.len() <= 2_000 + 100, "{}", group.len());
+        assert_eq!(group.matches("SET").count(), done);
+    }
+
+    #[test]
+    fn a_key_is_counted_in_every_piece_of_its_value() {
+        let value = "v".repeat(5 * limits::EFFECT_BYTES_TARGET);
+        let key = "k".repeat(limits::EFFECT_BYTES_TARGET);
+        let mut shard = primary();
+        execute(&mut shard, &format!("SET a {value}"));
+        shard.room = Room::new(9 * limits::EFFECT_BYTES_TARGET);
+        for rename in [format!("RENAME a {key}"), format!("COPY a {key}")] {
+            assert!(execute(&mut shard, &rename).starts_with("-ERR what this command"));
+        }
+        shard.room = Room::new(13 * limits::EFFECT_BYTES_TARGET);
+        assert_eq!(execute(&mut shard, &format!("RENAME a {key}")), "+OK\r\n");
+    }
+
+    #[test]
+    fn keys_that_expired_take_their_room() {
+        for command in ["MGET k1 k2 k3 k4 k5 k6", "MSET k1 1 k2 2", "SET k1 1"] {
+            let mut shard = primary();
+            (1..7).for_each(|n| _ = execute(&mut shard, &format!("SET k{n} v PX 1")));
+            shard.room = Room::new(120);
+            assert!(
+                execute_at(&mut shard, command, UnixMs::new(1_000)).starts_with("-ERR what this command"),
+                "{command}"
+            );
+            assert!(recorded(&mut shard).ends_with("DEL\r\n$2\r\nk1\r\n"), "{command}: that it expired is said");
+        }
     }
 
     #[test]

@@ -482,11 +482,11 @@ impl Decoder {
         }
         let begin = self.frames[group.first].start;
         let bytes = u64::from(self.frames.last().map_or(0, |f| f.end - begin));
-        if bytes > limits::COMMAND_BYTES_MAX as u64 {
+        if bytes > limits::GROUP_BYTES_MAX as u64 {
             return Err(WireError::TooLarge {
                 what: "a group",
                 announced: bytes,
-                limit: limits::COMMAND_BYTES_MAX as u64,
+                limit: limits::GROUP_BYTES_MAX as u64,
             });
         }
         Ok(GroupStep::Frame)

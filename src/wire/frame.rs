@@ -27,7 +27,13 @@ const ENVELOPE_BYTES_MAX: usize = 4 + 1 + 19 + 2;
 /// An upper bound of the bytes that [`encode`] writes for `argv`.
 #[inline]
 pub fn encoded_bytes_max(argv: Argv<'_>) -> usize {
-    ENVELOPE_BYTES_MAX + 13 + argv.iter().map(|a| a.len() + 15).sum::<usize>()
+    encoded_bytes_max_of(argv.iter().map(<[u8]>::len))
+}
+
+/// As [`encoded_bytes_max`], of arguments of these lengths.
+#[inline]
+pub fn encoded_bytes_max_of(lens: impl Iterator<Item = usize>) -> usize {
+    ENVELOPE_BYTES_MAX + 13 + lens.map(|len| len + 15).sum::<usize>()
 }
 
 /// An upper bound of the bytes that [`encode_raw`] writes for a command of `len` encoded bytes.

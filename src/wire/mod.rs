@@ -17,6 +17,7 @@ pub mod decoder;
 pub mod effect;
 pub mod frame;
 pub mod item;
+pub mod room;
 mod scan;
 pub mod upstream;
 
@@ -26,6 +27,7 @@ pub use decoder::{Decoder, Frames, Message};
 pub use effect::{Command, Effects};
 pub use frame::Frame;
 pub use item::Item;
+pub use room::{Full, Room};
 pub use upstream::Upstream;
 
 use crate::id::Offset;

@@ -9,13 +9,15 @@ use crate::limits;
 pub(super) struct ArgScan {
     /// Arguments still to come; `None` before the header has been read.
     left: Option<u32>,
+    /// Where the command begins.
+    begin: usize,
     /// Where the scan goes on.
     pub at: usize,
 }
 
 impl ArgScan {
     pub fn starting_at(at: usize) -> ArgScan {
-        ArgScan { left: None, at }
+        ArgScan { left: None, begin: at, at }
     }
 
     /// Goes on; `true` when the command is complete (`at` is then its end).
@@ -48,13 +50,7 @@ impl ArgScan {
             args.push(ArgRange { start: start as u32, len: len as u32 });
             at = end + 2;
             left -= 1;
-            if at > limits::COMMAND_BYTES_MAX {
-                return Err(WireError::TooLarge {
-                    what: "a command",
-                    announced: at as u64,
-                    limit: limits::COMMAND_BYTES_MAX as u64,
-                });
-            }
+            bound("a command", (at - self.begin) as u64, limits::FRAME_BYTES_MAX)?;
         }
         self.at = at;
         self.left = Some(left);
@@ -121,4 +117,20 @@ fn bound(what: &'static str, announced: u64, limit: usize) -> Result<(), WireErr
         return Err(WireError::TooLarge { what, announced, limit: limit as u64 });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_measured_from_where_it_begins() {
+        let command = b"*1\r\n$4\r\nNOOP\r\n";
+        // Nothing but its end is touched, and so takes memory.
+        let begin = limits::FRAME_BYTES_MAX;
+        let mut buf = vec![0; begin + command.len()];
+        buf[begin..].copy_from_slice(command);
+        let mut scan = ArgScan::starting_at(begin);
+        assert_eq!(scan.run(&buf, &mut Vec::new()), Ok(true));
+    }
 }

@@ -230,7 +230,7 @@ pub(super) fn bitop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, r
     }
     let (place, destination) = (at[0], argv.arg(2));
     let effects = if len > 0 {
-        replace(context.store, place, destination, Value::Str(result.into()), None)?
+        replace(context.store, context.room, place, destination, Value::Str(result.into()), None)?
     } else if context.store.remove(place, destination) {
         Effects::One(super::del(destination))
     } else {
@@ -376,6 +376,9 @@ pub(super) fn bitfield(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>
     let (at, key) = (at[0], argv.arg(1));
     let steps = steps(argv)?;
     let len = read(context, at, key)?.map_or(0, <[u8]>::len);
+    let writes = steps.iter().filter(|step| !matches!(step, Step::Get(_))).count();
+    // Each says the key again; a position has 10 digits, and what is not at the bounds of bytes reaches into 9.
+    context.room.take_times(writes + 1, [8, key.len(), 10, 9])?;
     let mut effects = Vec::new();
     // A string is as long as the furthest number that is to be written, even if it does not fit then.
     let needed = steps.iter().filter_map(|step| match step {

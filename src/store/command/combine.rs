@@ -146,7 +146,8 @@ impl<'a> Plan<'a> {
             return Err(SYNTAX);
         }
         let keys = at.iter().zip(argv.iter().skip(1));
-        let sources = keys.map(|(&at, key)| Ok((Source::of(context.read(at, key))?, 1.0))).collect::<Result<_, _>>()?;
+        let sources =
+            keys.map(|(&at, key)| Ok((Source::of(context.read(at, key))?, 1.0))).collect::<Result<_, Refusal>>()?;
         let mut plan = Plan { how, sources, join: Join::Sum, with_scores: false };
         let mut index = 1 + at.len();
         while let Some(option) = argv.get(index) {
@@ -236,7 +237,7 @@ fn combine_and_store(
 ) -> Outcome {
     let zset = Plan::parse(how, context, &at[1..], argv.skip(2), false, name)?.result();
     let len = zset.len();
-    let effects = replace(context.store, at[0], argv.arg(1), Value::Zset(zset), None)?;
+    let effects = replace(context.store, context.room, at[0], argv.arg(1), Value::Zset(zset), None)?;
     reply.count(len);
     Ok(effects)
 }

@@ -29,6 +29,7 @@ pub fn type_name(kind: Kind) -> &'static str {
 // ── existence ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 pub(super) fn del(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    argv.skip(1).iter().try_for_each(|key| super::take_del(&mut context.room, key))?;
     let mut effects = Vec::new();
     for (index, &at) in at.iter().enumerate() {
         let key = argv.arg(index + 1);
@@ -218,12 +219,15 @@ fn move_value(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>) -> Outc
     if from == to {
         return NOTHING;
     }
+    let mut room = context.room;
+    super::take_del(&mut room, from)?;
+    super::take_del(&mut room, to)?;
     let mut effects = vec![super::del(from)];
     if context.store.get(at[1], to).is_some() {
         effects.push(super::del(to));
     }
     let deleted = effects.len();
-    recreate(&entry, to, &mut effects)?;
+    recreate(&entry, to, &mut room, &mut effects)?;
     context.store.remove(at[0], from);
     context.store.remove(at[1], to);
     apply_all(context.store, at[1], &effects[deleted..]);
@@ -253,12 +257,14 @@ pub(super) fn copy(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
         reply.integer(0);
         return NOTHING;
     };
+    let mut room = context.room;
+    super::take_del(&mut room, to)?;
     let mut effects = Vec::new();
     if is_taken {
         effects.push(super::del(to));
     }
     let deleted = effects.len();
-    recreate(&entry, to, &mut effects)?;
+    recreate(&entry, to, &mut room, &mut effects)?;
     context.store.remove(at[1], to);
     apply_all(context.store, at[1], &effects[deleted..]);
     reply.integer(1);

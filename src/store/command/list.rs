@@ -320,6 +320,9 @@ fn move_one(
         reply.null();
         return NOTHING;
     };
+    let mut room = context.room;
+    room.take([4, source.len()])?;
+    room.take([5, destination.len(), element.len()])?;
     reply.bulk(&element);
     // A list that is turned by one element keeps its expiry, also where that is its only one.
     if source == destination && (from == to || list.len() == 1) {

@@ -40,7 +40,7 @@ use crate::id::{SlotRange, UnixMs};
 use crate::resp::{Reply, decode_multibulk};
 use crate::snapshot::{ApplyError, Copy, Keyspace, Located};
 use crate::store::{Entry, KeyspaceStore, Message, Place};
-use crate::wire::{Argv, Command, Effects};
+use crate::wire::{Argv, Command, Effects, Full, Room};
 
 /// What becomes of an expired key that a command meets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +62,8 @@ pub struct Context<'a> {
     pub random: &'a mut Random,
     /// What becomes of expired keys.
     pub lazy: Lazy,
+    /// What the effects of the command may take of the stream.
+    pub room: Room,
     /// Counts the keys that were removed because they had expired.
     pub expired_keys: &'a mut u64,
 }
@@ -107,11 +109,14 @@ pub fn execute(
         return Effects::None;
     }
     debug_assert_eq!(at.len(), spec.keys(argv).count());
-    let expired = match context.lazy {
-        Lazy::Delete if context.store.expires() > 0 => remove_expired(spec, context, at, argv),
-        _ => Vec::new(),
+    let mut expired = Vec::new();
+    let has_room = match context.lazy {
+        Lazy::Delete if context.store.expires() > 0 => remove_expired(spec, context, at, argv, &mut expired),
+        _ => Ok(()),
     };
-    let effects = match execute(context, at, argv, reply) {
+    // One frame that nothing else stands beside always fits.
+    let fits = has_room.is_ok() && (context.room.is_whole() || !spec.writes() || context.room.holds(argv));
+    let effects = match if fits { execute(context, at, argv, reply) } else { Err(refusal::TOO_LARGE) } {
         Ok(effects) => effects,
         Err(refusal) => {
             reply.error(refusal);
@@ -122,17 +127,26 @@ pub fn execute(
 }
 
 /// Removes those keys of a command that have expired.
-fn remove_expired(spec: &Spec, context: &mut Context<'_>, at: &[Located], argv: Argv<'_>) -> Vec<Command> {
-    let mut removed = Vec::new();
+///
+/// # Errors
+/// If there is no room to say so of all of them.
+fn remove_expired(
+    spec: &Spec,
+    context: &mut Context<'_>,
+    at: &[Located],
+    argv: Argv<'_>,
+    removed: &mut Vec<Command>,
+) -> Result<(), Full> {
     for (&at, index) in at.iter().zip(spec.keys(argv)) {
         let key = argv.arg(index);
         if context.store.get(at, key).is_some_and(|entry| has_expired(&entry, context.now)) {
+            take_del(&mut context.room, key)?;
             context.store.remove(at, key);
             *context.expired_keys += 1;
             removed.push(del(key));
         }
     }
-    removed
+    Ok(())
 }
 
 /// The effects of a command behind those of the keys it found expired.
@@ -153,6 +167,11 @@ fn group(mut commands: Vec<Command>) -> Effects {
         1 => Effects::One(commands.remove(0)),
         _ => Effects::Group(commands),
     }
+}
+
+/// Takes the room of [`del`].
+fn take_del(room: &mut Room, key: &[u8]) -> Result<(), Full> {
+    room.take([3, key.len()])
 }
 
 /// The effect of a removed key.

@@ -11,54 +11,54 @@
 //! ```
 
 use super::group;
-use super::refusal::{Refusal, TOO_LARGE};
+use super::refusal::Refusal;
 use super::string::set_effect;
 use crate::id::UnixMs;
-use crate::limits::{COMMAND_BYTES_MAX, EFFECT_BYTES_TARGET};
+use crate::limits::EFFECT_BYTES_TARGET;
 use crate::resp::{decode_multibulk, double};
 use crate::snapshot::{Copy, Located};
 use crate::store::{Entry, KeyspaceStore, Value, ValueRef};
-use crate::wire::{Argv, Command, Effects};
+use crate::wire::{Argv, Command, Effects, Full, Room};
 
 /// Bytes that an argument takes beside its own, at most.
 const ARG_BYTES: usize = 16;
 
-/// Appends to `out` what makes the value of `entry`, with its expiry, the value of `key`, which has none.
+/// Appends to `out` what makes the value of `entry`, with its expiry, the value of `key`, which has none, and takes its room.
 ///
 /// # Errors
-/// If that would be more than the largest command; `out` is then in between.
-pub(super) fn recreate(entry: &Entry<'_>, key: &[u8], out: &mut Vec<Command>) -> Result<(), Refusal> {
+/// If there is not so much; `out` is then in between.
+pub(super) fn recreate(entry: &Entry<'_>, key: &[u8], room: &mut Room, out: &mut Vec<Command>) -> Result<(), Full> {
     match entry.value() {
-        ValueRef::Str(bytes) => string(bytes, key, out),
-        ValueRef::Boxed(Value::Str(bytes)) => string(bytes, key, out),
+        ValueRef::Str(bytes) => string(bytes, key, room, out)?,
+        ValueRef::Boxed(Value::Str(bytes)) => string(bytes, key, room, out)?,
         ValueRef::Boxed(Value::Hash(hash)) => {
-            let mut pieces = Pieces::new(b"HSET", key, out);
+            let mut pieces = Pieces::new(b"HSET", key, room, out);
             hash.iter().try_for_each(|(field, value)| pieces.push([field, value]))?;
-            pieces.end();
+            pieces.end()?;
         }
         ValueRef::Boxed(Value::List(list)) => {
-            let mut pieces = Pieces::new(b"RPUSH", key, out);
+            let mut pieces = Pieces::new(b"RPUSH", key, room, out);
             list.iter().try_for_each(|element| pieces.push([element]))?;
-            pieces.end();
+            pieces.end()?;
         }
         ValueRef::Boxed(Value::Set(set)) => {
-            let mut pieces = Pieces::new(b"SADD", key, out);
+            let mut pieces = Pieces::new(b"SADD", key, room, out);
             set.iter().try_for_each(|member| pieces.push([member]))?;
-            pieces.end();
+            pieces.end()?;
         }
         ValueRef::Boxed(Value::Zset(zset)) => {
-            let mut pieces = Pieces::new(b"ZADD", key, out);
+            let mut pieces = Pieces::new(b"ZADD", key, room, out);
             let mut text = Vec::new();
             for (member, score) in zset.iter() {
                 text.clear();
                 double::write(score, &mut text);
                 pieces.push([&text, member])?;
             }
-            pieces.end();
+            pieces.end()?;
         }
     }
     if let Some(expiry) = entry.expiry() {
-        out.push(expire_effect(key, expiry));
+        push(expire_effect(key, expiry), room, out)?;
     }
     Ok(())
 }
@@ -66,9 +66,10 @@ pub(super) fn recreate(entry: &Entry<'_>, key: &[u8], out: &mut Vec<Command>) ->
 /// Gives `key` this value, whatever it had before, and says so; an aggregate without members takes the key away.
 ///
 /// # Errors
-/// If that would be more than the largest command; nothing has changed then.
+/// If there is no room for that; nothing has changed then.
 pub(super) fn replace(
     store: &mut KeyspaceStore,
+    mut room: Room,
     at: Located,
     key: &[u8],
     value: Value,
@@ -78,22 +79,23 @@ pub(super) fn replace(
     if let Value::Str(bytes) = &value {
         // SET replaces what is there, whatever it is.
         match expiry {
-            Some(_) if bytes.len() <= EFFECT_BYTES_TARGET => effects.push(set_effect(key, bytes, expiry)),
+            Some(_) if bytes.len() <= EFFECT_BYTES_TARGET => {
+                push(set_effect(key, bytes, expiry), &mut room, &mut effects)?;
+            }
             _ => {
-                string(bytes, key, &mut effects);
-                effects.extend(expiry.map(|expiry| expire_effect(key, expiry)));
+                recreate(&Entry { key, expiry, value: ValueRef::Boxed(&value) }, key, &mut room, &mut effects)?;
             }
         }
         store.set_string(at, key, bytes, expiry);
         return Ok(group(effects));
     }
     if store.get(at, key).is_some() {
-        effects.push(super::del(key));
+        push(super::del(key), &mut room, &mut effects)?;
     }
     if value.is_empty() {
         store.remove(at, key);
     } else {
-        recreate(&Entry { key, expiry, value: ValueRef::Boxed(&value) }, key, &mut effects)?;
+        recreate(&Entry { key, expiry, value: ValueRef::Boxed(&value) }, key, &mut room, &mut effects)?;
         store.set_value(at, key, Box::new(value), expiry);
     }
     Ok(group(effects))
@@ -119,29 +121,37 @@ pub(super) fn expire_effect(key: &[u8], expiry: UnixMs) -> Command {
 /// The effects of taking `members`, which are not none, away from `key` by `verb`; all of them at once is the end of the key.
 ///
 /// # Errors
-/// If that would be more than the largest command.
+/// If there is no room for that.
 pub(super) fn removal<'a>(
+    mut room: Room,
     verb: &[u8],
     key: &[u8],
     members: impl Iterator<Item = &'a [u8]>,
     is_all: bool,
 ) -> Result<Effects, Refusal> {
-    if is_all {
-        return Ok(Effects::One(super::del(key)));
-    }
     let mut out = Vec::new();
-    let mut pieces = Pieces::new(verb, key, &mut out);
+    if is_all {
+        push(super::del(key), &mut room, &mut out)?;
+        return Ok(group(out));
+    }
+    let mut pieces = Pieces::new(verb, key, &mut room, &mut out);
     for member in members {
         pieces.push([member])?;
     }
-    pieces.end();
+    pieces.end()?;
     Ok(group(out))
 }
 
-fn string(bytes: &[u8], key: &[u8], out: &mut Vec<Command>) {
-    let first = bytes.len().min(EFFECT_BYTES_TARGET);
-    out.push(Command::new(&[b"SET", key, &bytes[..first]]));
-    out.extend(bytes[first..].chunks(EFFECT_BYTES_TARGET).map(|piece| Command::new(&[b"APPEND", key, piece])));
+fn string(bytes: &[u8], key: &[u8], room: &mut Room, out: &mut Vec<Command>) -> Result<(), Full> {
+    let (first, others) = bytes.split_at(bytes.len().min(EFFECT_BYTES_TARGET));
+    push(Command::new(&[b"SET", key, first]), room, out)?;
+    others.chunks(EFFECT_BYTES_TARGET).try_for_each(|piece| push(Command::new(&[b"APPEND", key, piece]), room, out))
+}
+
+fn push(command: Command, room: &mut Room, out: &mut Vec<Command>) -> Result<(), Full> {
+    room.take_command(&command)?;
+    out.push(command);
+    Ok(())
 }
 
 /// Gathers members into commands.
@@ -149,40 +159,37 @@ struct Pieces<'a> {
     verb: &'a [u8],
     key: &'a [u8],
     args: Vec<Vec<u8>>,
-    /// Bytes of `args`.
+    /// Bytes of `args`, encoded, about: members without a byte make a large command, too.
     payload: usize,
-    /// Bytes of all, so far.
-    total: usize,
+    room: &'a mut Room,
     out: &'a mut Vec<Command>,
 }
 
 impl<'a> Pieces<'a> {
-    fn new(verb: &'a [u8], key: &'a [u8], out: &'a mut Vec<Command>) -> Pieces<'a> {
-        Pieces { verb, key, args: Vec::new(), payload: 0, total: 0, out }
+    fn new(verb: &'a [u8], key: &'a [u8], room: &'a mut Room, out: &'a mut Vec<Command>) -> Pieces<'a> {
+        Pieces { verb, key, args: Vec::new(), payload: 0, room, out }
     }
 
-    fn push<const N: usize>(&mut self, member: [&[u8]; N]) -> Result<(), Refusal> {
-        let bytes: usize = member.iter().map(|arg| arg.len()).sum();
+    fn push<const N: usize>(&mut self, member: [&[u8]; N]) -> Result<(), Full> {
+        let bytes: usize = member.iter().map(|arg| arg.len() + ARG_BYTES).sum();
         if self.payload > 0 && self.payload + bytes > EFFECT_BYTES_TARGET {
-            self.flush();
+            self.flush()?;
         }
         self.args.extend(member.map(<[u8]>::to_vec));
         self.payload += bytes;
-        self.total += bytes + N * ARG_BYTES;
-        if self.total > COMMAND_BYTES_MAX { Err(TOO_LARGE) } else { Ok(()) }
+        Ok(())
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Result<(), Full> {
         let mut command: Vec<&[u8]> = vec![self.verb, self.key];
         command.extend(self.args.iter().map(Vec::as_slice));
-        self.out.push(Command::new(&command));
+        push(Command::new(&command), self.room, self.out)?;
         self.args.clear();
         self.payload = 0;
+        Ok(())
     }
 
-    fn end(mut self) {
-        if !self.args.is_empty() {
-            self.flush();
-        }
+    fn end(mut self) -> Result<(), Full> {
+        if self.args.is_empty() { Ok(()) } else { self.flush() }
     }
 }

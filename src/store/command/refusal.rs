@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::wire::Full;
+
 /// Why a command was refused. Nothing has changed then.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -43,7 +45,15 @@ pub const OUT_OF_RANGE: Refusal =
 /// The string would be too long.
 pub const TOO_LONG: Refusal = Refusal::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 /// What the command would do is more than one group of effects may carry.
-pub const TOO_LARGE: Refusal = Refusal::Text("ERR the value is too large for this command");
+pub const TOO_LARGE: Refusal = Refusal::Text(
+    "ERR what this command, or its transaction, would change is more than one group of effects may carry",
+);
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Refusal {
+        TOO_LARGE
+    }
+}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -134,7 +134,7 @@ fn combine_and_store(
 ) -> Outcome {
     let set = combined(how, sets(context, &at[1..], argv.iter().skip(2))?);
     let len = set.len();
-    let effects = replace(context.store, at[0], argv.arg(1), Value::Set(set), None)?;
+    let effects = replace(context.store, context.room, at[0], argv.arg(1), Value::Set(set), None)?;
     reply.count(len);
     Ok(effects)
 }
@@ -234,7 +234,7 @@ pub(super) fn spop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
     }
     let count = argv.get(2).map(count_of).transpose()?;
     let key = argv.arg(1);
-    let Context { store, random, .. } = context;
+    let Context { store, random, room, .. } = context;
     let Some(entry) = store.get(at[0], key) else {
         if count.is_some() {
             reply.set(0)
@@ -249,7 +249,7 @@ pub(super) fn spop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
     let is_all = chosen.len() == set.len();
     let effects = match chosen.is_empty() {
         true => Effects::None,
-        false => removal(b"SREM", key, chosen.iter().map(|member| &**member), is_all)?,
+        false => removal(*room, b"SREM", key, chosen.iter().map(|member| &**member), is_all)?,
     };
     if count.is_some() {
         reply.set(chosen.len());
@@ -274,6 +274,9 @@ pub(super) fn smove(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, r
     };
     let destination = read::<Set>(context, at[1], to)?;
     let is_there = source.contains(member);
+    let mut room = context.room;
+    room.take([4, from.len(), member.len()])?;
+    room.take([4, to.len(), member.len()])?;
     reply.integer(i64::from(is_there));
     if !is_there || from == to {
         return NOTHING;

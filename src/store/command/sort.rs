@@ -217,7 +217,7 @@ pub(super) fn sort(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
         }
     }
     let len = list.len();
-    let effects = replace(context.store, at[1], argv.arg(destination), Value::List(list), None)?;
+    let effects = replace(context.store, context.room, at[1], argv.arg(destination), Value::List(list), None)?;
     reply.count(len);
     Ok(effects)
 }

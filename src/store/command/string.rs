@@ -335,6 +335,9 @@ fn set_pairs(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, name: &'
     if argv.len().is_multiple_of(2) {
         return Err(Refusal::Arity(name));
     }
+    for n in 0..at.len() {
+        context.room.take([3, argv.arg(1 + 2 * n).len(), argv.arg(2 + 2 * n).len()])?;
+    }
     let mut effects = Vec::with_capacity(at.len());
     for (n, &at) in at.iter().enumerate() {
         let (key, value) = (argv.arg(1 + 2 * n), argv.arg(2 + 2 * n));

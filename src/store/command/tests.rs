@@ -3,7 +3,7 @@
 use super::*;
 use crate::resp::{Protocol, inline};
 use crate::snapshot::{Digest, DumpCursor};
-use crate::wire::ArgRange;
+use crate::wire::{ArgRange, Room};
 use proptest::prelude::*;
 
 /// A primary's shard, or a replica's.
@@ -63,6 +63,7 @@ impl Node {
             now: UnixMs::new(self.now),
             random: &mut self.random,
             lazy: self.lazy,
+            room: Room::WHOLE,
             expired_keys: &mut self.expired_keys,
         };
         let effects = execute(spec, &mut context, &at, argv, &mut Reply::new(&mut out, self.protocol));

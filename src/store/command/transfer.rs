@@ -63,7 +63,7 @@ pub(super) fn restore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>,
         // It would be gone at once.
         if context.store.remove(at[0], key) { Effects::One(super::del(key)) } else { Effects::None }
     } else {
-        replace(context.store, at[0], key, value, expiry)?
+        replace(context.store, context.room, at[0], key, value, expiry)?
     };
     reply.ok();
     Ok(effects)

@@ -263,7 +263,7 @@ pub(super) fn zrangestore(context: &mut Context<'_>, at: &[Located], argv: Argv<
         zset.range(first, end).for_each(|(member, score)| _ = result.insert(member, score));
     }
     let len = result.len();
-    let effects = replace(context.store, at[0], argv.arg(1), Value::Zset(result), None)?;
+    let effects = replace(context.store, context.room, at[0], argv.arg(1), Value::Zset(result), None)?;
     reply.count(len);
     Ok(effects)
 }
@@ -502,7 +502,7 @@ pub(super) fn zadd(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
             }
             changed.push((score, member));
         }
-        Ok(())
+        Ok::<(), Refusal>(())
     })?
     .unwrap_or(Ok(()))?;
     match adding.incr {
@@ -644,7 +644,7 @@ fn take<'m>(
     if members.clone().next().is_none() {
         return NOTHING;
     }
-    let effects = removal(b"ZREM", key, members.clone(), is_all)?;
+    let effects = removal(context.room, b"ZREM", key, members.clone(), is_all)?;
     if is_all {
         context.store.remove(at, key);
     } else {
