@@ -162,7 +162,7 @@ impl Step<'_> {
                 if end < bytes.len() { Next::Bytes(end) } else { Next::Done }
             }
             ValueRef::Boxed(Value::List(list)) => {
-                let mut frozen = list.freeze();
+                let mut frozen = list.freeze(&self.storage.heap.thawed);
                 if frozen.encode(room, self.out) { Next::Done } else { Next::Elements(frozen, entry.expiry()) }
             }
             ValueRef::Boxed(value) => value.encode_piece(0, room, self.out).1.map_or(Next::Done, Next::Members),
@@ -382,6 +382,25 @@ mod tests {
             assert_eq!(entry.expiry(), Some(UnixMs::new(5000)), "{add}");
             assert_eq!(primary.digest(Copy::Live, slot()), replica.digest(Copy::Live, slot()));
         }
+    }
+
+    #[test]
+    fn a_dump_that_nobody_goes_on_with_leaves_its_list_to_be_freed_in_steps() {
+        let mut store = KeyspaceStore::new();
+        let mut list = List::new();
+        (0..400).for_each(|_| list.push(End::Tail, &[7; 16 << 10]));
+        let at = hash::locate(b"{tag}");
+        store.set_value(at, b"{tag}", Box::new(Value::List(list)), None);
+        let cursor = store.dump(slot(), DumpCursor::START, 1, &mut Vec::new()).unwrap();
+        assert!(cursor.frozen);
+        store.remove(at, b"{tag}");
+        let mut steps = || std::iter::repeat_with(|| store.reclaim()).take_while(|more| *more).count();
+        // The nodes are the cursor's, too.
+        let while_shared = steps();
+        assert_eq!(steps(), 0);
+        drop(cursor);
+        assert!(steps().abs_diff(while_shared) <= 1);
+        assert!(while_shared > 2 && steps() == 0);
     }
 
     #[test]

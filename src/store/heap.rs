@@ -10,6 +10,7 @@
 //! ```
 
 use super::slab::{Handle, Slab, Word};
+use super::value::list::Thawed;
 use super::{Entry, Value, ValueRef, prefetch};
 use crate::id::UnixMs;
 use crate::limits::ENTRY_BYTES_MAX;
@@ -33,6 +34,8 @@ pub(super) struct Heap {
     boxed_bytes: usize,
     /// Values too large to be freed at once.
     dying: Vec<Value>,
+    /// What dumps of lists leave, the same.
+    pub thawed: Thawed,
 }
 
 #[derive(Debug)]
@@ -105,6 +108,7 @@ impl Heap {
             boxes_free: Vec::new(),
             boxed_bytes: 0,
             dying: Vec::new(),
+            thawed: Thawed::default(),
         }
     }
 
@@ -339,12 +343,11 @@ impl Heap {
 
     /// Frees up to `members` members of values that were put aside. `true`: there are more.
     pub fn reclaim(&mut self, members: usize) -> bool {
-        if let Some(value) = self.dying.last_mut()
-            && value.release(members)
-        {
+        let Some(value) = self.dying.last_mut() else { return !self.thawed.release(members) };
+        if value.release(members) {
             self.dying.pop();
         }
-        !self.dying.is_empty()
+        !self.dying.is_empty() || !self.thawed.release(0)
     }
 
     #[cfg(test)]

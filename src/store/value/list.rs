@@ -6,10 +6,11 @@
 //! Node   │ room │ element │ element │ … │            side by side; `starts` says where each begins
 //! ```
 //!
-//! A [`Frozen`] list shares the nodes, and keeps what they hold: a write clones the one node that it changes.
+//! A [`Frozen`] list shares the nodes, and keeps what they hold: a write clones the one node that it changes. Its nodes go to
+//! [`Thawed`], which frees them in steps: they may be the last of a list that is gone.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_varint};
 use crate::store::digest::Sequence;
@@ -71,11 +72,18 @@ const NODE_MEMBERS: usize = 16;
 /// A list as it was at one moment.
 #[derive(Debug)]
 pub struct Frozen {
-    /// From the head.
-    nodes: Vec<Arc<Node>>,
-    /// The next element to be written: number of the node, place in it.
-    next: (usize, usize),
+    /// Those that are not written yet, from the head.
+    nodes: VecDeque<Arc<Node>>,
+    /// The next element to be written, in the first node.
+    next: usize,
+    /// Where the nodes go if they are not written.
+    thawed: Thawed,
 }
+
+/// Nodes of frozen lists that nobody is going to write. A frozen list may be dropped anywhere, also in the middle of a turn that has
+/// no store at hand; so both hold this.
+#[derive(Clone, Debug, Default)]
+pub struct Thawed(Arc<Mutex<Vec<VecDeque<Arc<Node>>>>>);
 
 impl List {
     /// A list without elements.
@@ -274,9 +282,11 @@ impl List {
         Ok(())
     }
 
-    /// The list as it is now, whatever is written to it later.
-    pub fn freeze(&self) -> Frozen {
-        Frozen { nodes: self.nodes.iter().map(|link| Arc::clone(&link.node)).collect(), next: (0, 0) }
+    /// The list as it is now, whatever is written to it later. Costs some 30 ns a node, so 0.4 ms for 200 MB; what is left of it
+    /// when it is dropped goes to `thawed`.
+    pub fn freeze(&self, thawed: &Thawed) -> Frozen {
+        let nodes = self.nodes.iter().map(|link| Arc::clone(&link.node)).collect();
+        Frozen { nodes, next: 0, thawed: thawed.clone() }
     }
 
     /// Frees nodes that count for about `members` elements. `true`: what is left is cheap to drop.
@@ -381,23 +391,49 @@ impl Frozen {
     pub fn encode(&mut self, room: usize, out: &mut Vec<u8>) -> bool {
         let mut encoded = Vec::new();
         let mut count = 0;
-        let (mut number, mut at) = self.next;
-        while let Some(node) = self.nodes.get_mut(number)
+        while let Some(node) = self.nodes.front()
             && (encoded.len() < room || count == 0)
         {
-            put_bytes(node.get(at), &mut encoded);
+            put_bytes(node.get(self.next), &mut encoded);
             count += 1;
-            at += 1;
-            if at == node.len() {
+            self.next += 1;
+            if self.next == node.len() {
                 // What the list has replaced meanwhile is given back at once.
-                *node = Arc::default();
-                (number, at) = (number + 1, 0);
+                self.nodes.pop_front();
+                self.next = 0;
             }
         }
-        self.next = (number, at);
         put_varint(count, out);
         out.extend_from_slice(&encoded);
-        number == self.nodes.len()
+        self.nodes.is_empty()
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if !self.nodes.is_empty() {
+            self.thawed.lock().push(std::mem::take(&mut self.nodes));
+        }
+    }
+}
+
+impl Thawed {
+    /// Frees nodes that count for about `members` elements. `true`: none is left.
+    pub fn release(&self, members: usize) -> bool {
+        let mut lists = self.lock();
+        for _ in 0..members.div_ceil(NODE_MEMBERS) {
+            let Some(nodes) = lists.last_mut() else { return true };
+            nodes.pop_back();
+            if nodes.is_empty() {
+                lists.pop();
+            }
+        }
+        lists.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<VecDeque<Arc<Node>>>> {
+        // A list of what is to be freed cannot be half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -626,6 +662,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_frozen_list_is_freed_in_steps() {
+        const NODES_A_STEP: usize = 4;
+        let thawed = Thawed::default();
+        let mut list = List::new();
+        (0..100).for_each(|n| list.push(End::Tail, &vec![n; NODE_BYTES]));
+        let nodes: Vec<_> = list.nodes.iter().map(|link| Arc::downgrade(&link.node)).collect();
+        let held = || nodes.iter().filter(|node| node.strong_count() > 0).count();
+        let (mut first, second) = (list.freeze(&thawed), list.freeze(&thawed));
+        while !list.release(NODE_MEMBERS) {}
+        drop(list);
+        assert!(!first.encode(10 * NODE_BYTES, &mut Vec::new()));
+        assert_eq!(held(), 100);
+        drop(second);
+        assert_eq!(held(), 100);
+        drop(first);
+        let (mut before, mut steps) = (held(), 0);
+        assert_eq!(before, 100, "nothing is freed where a list is dropped");
+        while !thawed.release(NODES_A_STEP * NODE_MEMBERS) {
+            assert!(before - held() <= NODES_A_STEP, "{before}, then {}", held());
+            (before, steps) = (held(), steps + 1);
+        }
+        assert_eq!((held(), steps), (0, (100 + 90) / NODES_A_STEP));
+    }
+
+    #[test]
     fn the_order_counts_in_a_digest() {
         assert_ne!(list("ab").digest(), list("ba").digest());
     }
@@ -707,7 +768,7 @@ mod tests {
                         model.truncate(end);
                         model.drain(..first);
                     }
-                    Op::Freeze => frozen = Some((list.freeze(), model.iter().cloned().collect())),
+                    Op::Freeze => frozen = Some((list.freeze(&Thawed::default()), model.iter().cloned().collect())),
                     Op::Thaw => if let Some((mut frozen, held)) = frozen.take() && !held.is_empty() {
                         let mut records = Vec::new();
                         loop {
