@@ -303,3 +303,26 @@ fn connect_all_gives_one_client_a_shard() {
     }
     assert_eq!(digest_of(&store), primary.digest(), "each stream fills its own slots");
 }
+
+#[test]
+fn a_client_repairs_a_large_slot_that_differs() {
+    let primary = Primary::start(1, 64 << 20);
+    let key = b"large";
+    primary.write(&["SET", "large", &"x".repeat(2 << 20)]);
+    let mut client = ReplicaClient::follow(&primary.address(), "replica-a").unwrap();
+    let mut store = KeyspaceStore::new();
+    while !client.is_whole() {
+        client.step(&mut store).unwrap();
+    }
+    assert_eq!(digest_of(&store), primary.digest());
+    store.set_string(hash::locate(key), key, &[b'y'; 2 << 20], None);
+    primary.shards[0].tell_digest(hash::slot_of(key));
+    // Heartbeats end a step, too.
+    for _ in 0..40 {
+        if digest_of(&store) == primary.digest() {
+            return;
+        }
+        client.step(&mut store).unwrap();
+    }
+    panic!("it still differs");
+}

@@ -289,6 +289,10 @@ impl ReplicaClient {
                 Event::Whole { .. } => whole = true,
                 Event::Welcomed(_) | Event::Heard => {}
             }
+            // Nobody waits for this thread: the digest of a large slot is taken at once.
+            while applier.is_proving() {
+                applier.prove(keyspace);
+            }
             for ask in applier.take_asks() {
                 self.session.need(ask.slot, ask.whole);
             }

@@ -140,6 +140,18 @@ impl Shard {
         kevy_replicate::store::command::key::digest(&self.lock().store, kevy_replicate::id::SlotRange::ALL).0
     }
 
+    /// Tells replicas the digest of a slot.
+    pub fn tell_digest(&self, slot: kevy_replicate::id::HashSlot) {
+        let mut core = self.lock();
+        let Core { store, source } = &mut *core;
+        let before = source.scrub_counters().slots;
+        source.scrub_first(slot);
+        while source.scrub_counters().slots == before {
+            source.scrub(store, self.now());
+        }
+        self.news.notify_all();
+    }
+
     /// Everything below is recorded.
     pub fn head(&self) -> Offset {
         self.lock().source.next()
