@@ -166,6 +166,11 @@ const _: () =
 /// Milliseconds whose slots a scrub that was held up may tell at once.
 pub const SCRUB_BURST_MS: u64 = 100;
 
+/// Milliseconds until a slot is proved again after a digest was given up, doubled with each one, up to the second number.
+pub const SCRUB_LOST_MS_MIN: u64 = 100;
+/// The longest of these pauses.
+pub const SCRUB_LOST_MS_MAX: u64 = 10_000;
+
 /// Items that wait for a link up to which a digest is put behind them; a link that has more waiting is left out.
 pub const SCRUB_QUEUE_ITEMS_MAX: usize = 64;
 

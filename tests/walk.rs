@@ -1,8 +1,9 @@
 //! The walk over a shard's slots, as links of different speed meet it.
 
-use kevy_replicate::handshake::{Claim, Flags, Form, Hello, Lineage, Options, ReplicaId};
-use kevy_replicate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId};
+use kevy_replicate::handshake::{Claim, Done, Flags, Form, Hello, Lineage, Options, ReplicaId, StreamOf};
+use kevy_replicate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
 use kevy_replicate::slot::LinkId;
+use kevy_replicate::slotset::SlotSet;
 use kevy_replicate::source::{Source, SourceConfig};
 use kevy_replicate::store::{KeyspaceStore, dispatch, hash};
 use kevy_replicate::wire::{Argv, Command, Decoder, Effects, Item, Message};
@@ -76,9 +77,14 @@ impl Reader {
 }
 
 fn attach(source: &mut Source, id: &str) -> LinkId {
+    attach_with(source, id, Claim::Empty)
+}
+
+fn attach_with(source: &mut Source, id: &str, claim: Claim) -> LinkId {
     let flags = Flags { items: true, ..Flags::default() };
-    let form = Form::Ours(Options { flags, ..Options::new(None) });
-    let hello = Hello { id: ReplicaId::new(id).unwrap(), claim: Claim::Empty, form };
+    let stream = StreamOf { shard: ShardId::new(0), of: Some(ShardCount::ONE) };
+    let form = Form::Ours(Options { flags, ..Options::new(Some(stream)) });
+    let hello = Hello { id: ReplicaId::new(id).unwrap(), claim, form };
     source.attach(&hello, Moment::ZERO).unwrap().link
 }
 
@@ -129,4 +135,65 @@ fn a_digest_does_not_go_between_two_pieces_of_one_moment() {
     for reader in readers {
         assert_eq!((reader.is_whole, reader.next), (true, source.next()));
     }
+}
+
+/// A slot that is too large to digest at once, dumped to a link that is told digests of no other slots.
+fn dumped_without_a_digest() -> (KeyspaceStore, Source, LinkId, Reader) {
+    let mut store = KeyspaceStore::new();
+    let mut source = source(64 << 20);
+    write(&mut source, &mut store, &["SET", "long", &"x".repeat(2 << 20)]);
+    let link = attach(&mut source, "a");
+    let mut reader = Reader::default();
+    reader.drain(&mut source, &store, link, Moment::ZERO);
+    assert!(reader.is_whole && reader.digests.is_empty());
+    (store, source, link, reader)
+}
+
+/// Steps of the scrub in `ticks` of 10 ms from `from` on.
+fn scrub(source: &mut Source, store: &mut KeyspaceStore, from: u64, ticks: u64) {
+    for tick in 0..ticks {
+        while source.scrub(store, Moment::ZERO.plus_ms(from + tick * 10)).more {}
+    }
+}
+
+#[test]
+fn a_slot_that_was_dumped_without_a_digest_is_proved_though_its_sum_was_lost() {
+    let (mut store, mut source, link, mut reader) = dumped_without_a_digest();
+    for tick in 0..500 {
+        write(&mut source, &mut store, &["APPEND", "long", "y"]);
+        scrub(&mut source, &mut store, tick * 10, 1);
+    }
+    reader.drain(&mut source, &store, link, Moment::ZERO);
+    assert_eq!(reader.digests, [], "it is written to all the time");
+    scrub(&mut source, &mut store, 5_000, 5_000);
+    reader.drain(&mut source, &store, link, Moment::ZERO);
+    assert_eq!(reader.digests, [(hash::slot_of(b"long"), true)], "once");
+}
+
+#[test]
+fn a_link_that_could_not_take_the_digest_of_a_dumped_slot_is_told_it_later() {
+    let (mut store, mut source, link, mut reader) = dumped_without_a_digest();
+    (0..100).for_each(|_| _ = source.probe(HashSlot::new(0).unwrap()));
+    scrub(&mut source, &mut store, 0, 100);
+    reader.drain(&mut source, &store, link, Moment::ZERO);
+    scrub(&mut source, &mut store, 1_000, 100);
+    reader.digests.retain(|(_, told)| *told);
+    reader.drain(&mut source, &store, link, Moment::ZERO);
+    assert_eq!(reader.digests, [(hash::slot_of(b"long"), true)]);
+}
+
+#[test]
+fn a_replica_that_comes_back_is_told_the_digests_that_its_dump_did_not_have() {
+    let (mut store, mut source, link, reader) = dumped_without_a_digest();
+    // One is on its way when the link is cut.
+    scrub(&mut source, &mut store, 0, 100);
+    source.detach(link, Moment::ZERO);
+    let done = SlotSet::full(SlotRange::ALL);
+    let claim = Claim::At { generation: source.generation(), next: reader.next, done: Done::These(done) };
+    let link = attach_with(&mut source, "a", claim);
+    assert!(!source.is_syncing(link));
+    let mut reader = Reader { next: reader.next, ..Reader::default() };
+    scrub(&mut source, &mut store, 1_000, 100);
+    reader.drain(&mut source, &store, link, Moment::ZERO);
+    assert_eq!(reader.digests, [(hash::slot_of(b"long"), true)]);
 }

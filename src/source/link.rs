@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub cursor: Cursor,
     /// Slots that are still to be sent.
     pub need: SlotSet,
+    /// Slots that it has and that were dumped without a digest, until it is told one. None of them is needed.
+    pub unproved: SlotSet,
     /// Whether `+SYNCEND` is owed once nothing is needed any more.
     pub owes_end: bool,
     queue: VecDeque<Queued>,
@@ -85,6 +87,7 @@ impl Link {
             cursor,
             owes_end: !need.is_empty(),
             need,
+            unproved: SlotSet::empty(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             queue_bytes_max,
@@ -123,10 +126,20 @@ impl Link {
         self.queue.is_empty() || self.queued_bytes + limits::DUMP_SLOTS_BYTES_MAX <= self.queue_bytes_max
     }
 
-    /// Whether a digest of `slot` is of use to it now. One that takes nothing must not gather them.
+    /// Whether a digest of `slot` is of use to it now.
     pub fn takes_digest_of(&self, slot: HashSlot, waiting_max: usize) -> bool {
-        // Nothing of a later moment goes between two pieces of one: a link that is held misses this round.
-        self.peer == Peer::Items && self.held.is_none() && !self.need.contains(slot) && self.queue.len() < waiting_max
+        self.takes_digests(waiting_max) && !self.need.contains(slot)
+    }
+
+    /// The first slot from `start` on, around the end, that is to be proved to it, if it takes digests now.
+    pub fn to_prove(&self, start: HashSlot, waiting_max: usize) -> Option<HashSlot> {
+        if self.takes_digests(waiting_max) { self.unproved.first_from(start) } else { None }
+    }
+
+    /// One that takes nothing must not gather digests. And nothing of a later moment goes between two pieces of one: a link that
+    /// is held misses this round.
+    fn takes_digests(&self, waiting_max: usize) -> bool {
+        self.peer == Peer::Items && self.held.is_none() && self.queue.len() < waiting_max
     }
 
     /// Whether the walk is to wait for this link: it needs slots and has no room, and has not been so for `patience_ms`. Replicas are

@@ -24,7 +24,7 @@ use crate::handshake::{
     Claim, Done, Form, Hello, History, Judgement, Lineage, Password, Refusal, RefuseReason, SyncReason, Verdict,
     Welcome, judge,
 };
-use crate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
+use crate::id::{Digest, Generation, HASH_SLOTS, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
 use crate::limits;
 use crate::slot::{AttachError, LinkId, SlotTable};
 use crate::slotset::SlotSet;
@@ -252,18 +252,27 @@ impl Source {
         }
         let (range, shards) = (self.range(), self.config.shards);
         self.scrub.fill(now, shards);
-        let told = self.scrub.step(keyspace, range, shards);
+        let told = self.scrub.step(keyspace, range, shards, self.to_prove());
         if let Some((slot, digest)) = told {
             self.tell_digest(slot, Some(digest), limits::SCRUB_QUEUE_ITEMS_MAX);
         }
-        Scrubbed { sends: told.is_some(), more: self.scrub.is_due(shards) }
+        Scrubbed { sends: told.is_some(), more: self.scrub.is_due(shards, self.to_prove()) }
     }
 
-    /// Scrubs `slot` before any other.
+    /// Scrubs `slot` before the round goes on, for every replica that has it, whatever the rate.
     pub fn scrub_first(&mut self, slot: HashSlot) {
         if self.range().contains(slot) {
-            self.scrub.first(slot);
+            for link in self.links.iter_mut().filter(|link| !link.need.contains(slot)) {
+                link.unproved.insert(slot);
+            }
         }
+    }
+
+    /// The next slot that is to be proved to a link that takes its digest now.
+    fn to_prove(&self) -> Option<HashSlot> {
+        let start = self.scrub.after_proved;
+        let of_links = self.links.iter().filter_map(|link| link.to_prove(start, limits::SCRUB_QUEUE_ITEMS_MAX));
+        of_links.min_by_key(|slot| slot.get().wrapping_sub(start.get()) % HASH_SLOTS as u16)
     }
 
     /// Lets every replica that has `slot` note the digest that it has at this point of the stream, which is returned.
@@ -278,6 +287,9 @@ impl Source {
         let line = Item::<&[u8]>::Digest { slot, at, digest }.encode();
         for link in self.links.iter_mut().filter(|link| link.takes_digest_of(slot, waiting_max)) {
             link.push(at, line.clone());
+            if digest.is_some() {
+                link.unproved.remove(slot);
+            }
         }
         at
     }
@@ -358,6 +370,9 @@ impl Source {
         };
         let mut link = Link::new(attached.link, peer, cursor, need, self.dump_queue_bytes);
         link.checks = self.takes_checks(hello);
+        // Whether it was told them before, or they were lost with its last link, nobody knows.
+        link.unproved = self.walk.unproved.clone();
+        link.unproved.subtract(&link.need);
         match verdict {
             Verdict::Sync(reason) => {
                 if let Some(index) = SyncReason::ALL.iter().position(|r| *r == reason) {
@@ -427,6 +442,7 @@ impl Source {
             Upstream::Need(_) if link.peer != Peer::Items => Ok(false),
             Upstream::Need(slot) => {
                 link.need.insert(slot);
+                link.unproved.remove(slot);
                 link.owes_end = true;
                 Ok(false)
             }
@@ -469,7 +485,6 @@ impl Source {
                 return Ok(None);
             }
             self.walk.step(&mut self.links, index, &mut self.backlog, keyspace);
-            self.walk.unproved.drain(..).for_each(|slot| self.scrub.first(slot));
         }
     }
 

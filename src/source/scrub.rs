@@ -2,13 +2,12 @@
 //! once for all replicas, when it is due, in steps: nothing is kept for it while keys are written.
 //!
 //! ```text
-//! round    … told │ told │ ▒▒▒▒▒▒ under way, in steps │ next │ …   at so many slots a second, around the end
-//! first    slots that were dumped without a digest: before the round's next one, whatever the rate
+//! round     … told │ told │ ▒▒▒▒▒▒ under way, in steps │ next │ …   at so many slots a second, around the end
+//! to prove  slots that were dumped to a link without a digest: before the round's next one, whatever the rate, until told
 //! ```
 
 use crate::id::{HASH_SLOTS, HashSlot, Moment, ShardCount, SlotRange};
 use crate::limits;
-use crate::slotset::SlotSet;
 use crate::snapshot::{AsOf, Keyspace, SumId, Summed};
 
 /// What a shard's scrub has done so far, for `INFO`.
@@ -41,9 +40,12 @@ pub(super) struct Scrub {
     filled: Option<Moment>,
     /// Where the round goes on.
     next: HashSlot,
-    /// Slots to be told before that.
-    first: SlotSet,
+    /// Where the search for a slot that is to be proved goes on.
+    pub after_proved: HashSlot,
     under_way: Option<(HashSlot, SumId)>,
+    /// Digests that were given up, one after the other, and until when no slot is proved for that.
+    lost: u32,
+    rests_until: Moment,
 }
 
 impl Scrub {
@@ -54,14 +56,11 @@ impl Scrub {
             credit: 0,
             filled: None,
             next: HashSlot::from_crc16(range.first),
-            first: SlotSet::empty(),
+            after_proved: HashSlot::from_crc16(range.first),
             under_way: None,
+            lost: 0,
+            rests_until: Moment::ZERO,
         }
-    }
-
-    /// Tells this slot before the round goes on.
-    pub fn first(&mut self, slot: HashSlot) {
-        self.first.insert(slot);
     }
 
     /// Nobody listens: what is under way is forgotten, and the time that passes is not made up for.
@@ -70,7 +69,6 @@ impl Scrub {
             keyspace.digest_forget(id);
         }
         self.filled = None;
-        self.first.clear();
     }
 
     /// Credits the time since the last call.
@@ -82,18 +80,18 @@ impl Scrub {
         self.credit = (self.credit + rate * passed).min(burst);
     }
 
-    /// One step: a slot whose digest is complete as of now, if there is one, and whether a step with something to do may follow
-    /// at once.
+    /// One step: a slot whose digest is complete as of now, if there is one. A slot that is to be proved comes first.
     pub fn step<K: Keyspace>(
         &mut self,
         keyspace: &mut K,
         range: SlotRange,
         shards: ShardCount,
+        to_prove: Option<HashSlot>,
     ) -> Option<(HashSlot, crate::id::Digest)> {
         let (slot, summed) = match self.under_way.take() {
             Some((slot, id)) => (slot, keyspace.digest_step(id)),
             None => {
-                let slot = self.choose(range, shards)?;
+                let slot = self.choose(range, shards, to_prove)?;
                 (slot, keyspace.digest_begin(slot, AsOf::End))
             }
         };
@@ -104,24 +102,42 @@ impl Scrub {
             }
             Summed::Done(digest) => {
                 self.counters.slots += 1;
+                (self.lost, self.rests_until) = (0, Moment::ZERO);
                 Some((slot, digest))
             }
-            Summed::Lost => None,
+            // It is still to be proved, if it was, or has its turn in the next round.
+            Summed::Lost => {
+                let pause = limits::SCRUB_LOST_MS_MIN << self.lost.min(16);
+                self.rests_until = self.now().plus_ms(pause.min(limits::SCRUB_LOST_MS_MAX));
+                self.lost += 1;
+                None
+            }
         }
     }
 
     /// Whether another slot is due. One that is under way has its next step later: a large slot must not keep a shard busy.
-    pub fn is_due(&self, shards: ShardCount) -> bool {
-        self.under_way.is_none() && (!self.first.is_empty() || self.may_pay(shards))
+    pub fn is_due(&self, shards: ShardCount, to_prove: Option<HashSlot>) -> bool {
+        self.under_way.is_none() && (to_prove.is_some() && self.may_prove() || self.may_pay(shards))
+    }
+
+    fn may_prove(&self) -> bool {
+        self.now() >= self.rests_until
+    }
+
+    /// The time of the last call that said it.
+    fn now(&self) -> Moment {
+        self.filled.unwrap_or(Moment::ZERO)
     }
 
     fn may_pay(&self, shards: ShardCount) -> bool {
         self.slots_per_second > 0 && self.credit >= price(shards)
     }
 
-    fn choose(&mut self, range: SlotRange, shards: ShardCount) -> Option<HashSlot> {
-        if let Some(slot) = self.first.first_from(self.next) {
-            self.first.remove(slot);
+    fn choose(&mut self, range: SlotRange, shards: ShardCount, to_prove: Option<HashSlot>) -> Option<HashSlot> {
+        if let Some(slot) = to_prove
+            && self.may_prove()
+        {
+            self.after_proved = HashSlot::from_crc16((slot.get() + 1) % HASH_SLOTS as u16);
             return Some(slot);
         }
         if !self.may_pay(shards) {
@@ -197,8 +213,8 @@ mod tests {
         let mut store = Nothing;
         for tick in 0..=seconds * 100 {
             scrub.fill(Moment::ZERO.plus_ms(tick * 10), shards);
-            while scrub.is_due(shards) {
-                scrub.step(&mut store, range, shards).expect("an empty slot takes one step");
+            while scrub.is_due(shards, None) {
+                scrub.step(&mut store, range, shards, None).expect("an empty slot takes one step");
             }
         }
         scrub.counters.slots
@@ -222,9 +238,9 @@ mod tests {
         scrub.fill(Moment::ZERO, ShardCount::ONE);
         scrub.rest(&mut store);
         scrub.fill(Moment::ZERO.plus_ms(60_000), ShardCount::ONE);
-        assert!(!scrub.is_due(ShardCount::ONE));
+        assert!(!scrub.is_due(ShardCount::ONE, None));
         scrub.fill(Moment::ZERO.plus_ms(120_000), ShardCount::ONE);
-        let burst = std::iter::from_fn(|| scrub.step(&mut store, range, ShardCount::ONE)).count();
+        let burst = std::iter::from_fn(|| scrub.step(&mut store, range, ShardCount::ONE, None)).count();
         assert_eq!(burst as u64, 100 * limits::SCRUB_BURST_MS / 1_000);
     }
 }

@@ -20,9 +20,10 @@
 
 use super::backlog::Backlog;
 use super::link::Link;
-use crate::id::{HASH_SLOTS, HashSlot, Offset};
+use crate::id::{HASH_SLOTS, HashSlot, Offset, SlotRange};
 use crate::limits;
 use crate::slot::LinkId;
+use crate::slotset::SlotSet;
 use crate::snapshot::{Copy, DumpCursor, Keyspace};
 use crate::wire::Item;
 use crate::wire::item::{SECTION_HEAD_BYTES, seal_section};
@@ -34,8 +35,8 @@ pub(super) struct Walk {
     open: Vec<OpenSlot>,
     /// Where the search for the next slot begins.
     next: HashSlot,
-    /// Slots whose dump ended without a digest, until somebody sees to it.
-    pub unproved: Vec<HashSlot>,
+    /// Slots whose latest dump ended without a digest.
+    pub unproved: SlotSet,
     /// Slots dumped so far, in whole or in part, for INFO.
     pub slots_dumped: u64,
 }
@@ -55,7 +56,7 @@ struct OpenSlot {
 
 impl Walk {
     pub fn new() -> Walk {
-        Walk { open: Vec::new(), next: HashSlot::from_crc16(0), unproved: Vec::new(), slots_dumped: 0 }
+        Walk { open: Vec::new(), next: HashSlot::from_crc16(0), unproved: SlotSet::empty(), slots_dumped: 0 }
     }
 
     /// Encodes the next piece and queues it for its members. `caller` is the index of a link that needs a slot.
@@ -119,6 +120,7 @@ impl Walk {
         self.slots_dumped += u64::from(count);
         let bytes = Item::Slots { first, count, at, payload }.encode();
         let packed = || (first.get()..first.get() + count).filter_map(HashSlot::new);
+        self.unproved.remove_range(SlotRange { first: first.get(), end: first.get() + count });
         for link in links.iter_mut().filter(|l| self.is_free(l) && packed().any(|slot| l.need.contains(slot))) {
             link.push(at, bytes.clone());
             for slot in packed() {
@@ -159,9 +161,10 @@ impl Walk {
             // What the keyspace is now is not what it was where the members are held.
             let small = bytes <= limits::DIGEST_AT_ONCE_BYTES_MAX && held.is_none();
             let digest = small.then(|| keyspace.digest(Copy::Live, slot));
-            if !small {
-                self.unproved.push(slot);
-            }
+            match small {
+                true => self.unproved.remove(slot),
+                false => self.unproved.insert(slot),
+            };
             Item::<&[u8]>::SlotEnd { slot, at, digest }.encode()
         });
         let holds = rest.as_ref().is_some_and(|cursor| cursor.frozen);
@@ -176,6 +179,9 @@ impl Walk {
             if let Some(end) = &end {
                 link.push(at, end.clone());
                 link.need.remove(slot);
+                if self.unproved.contains(slot) {
+                    link.unproved.insert(slot);
+                }
                 link.end_if_whole(at);
             }
             match holds {
