@@ -197,3 +197,18 @@ fn a_replica_that_comes_back_is_told_the_digests_that_its_dump_did_not_have() {
     reader.drain(&mut source, &store, link, Moment::ZERO);
     assert_eq!(reader.digests, [(hash::slot_of(b"long"), true)]);
 }
+
+#[test]
+fn what_still_waits_for_a_link_is_known_before_it_is_taken() {
+    let (mut store, mut source, link, mut reader) = dumped_without_a_digest();
+    write(&mut source, &mut store, &["SET", "key", "value"]);
+    source.get_acks();
+    let mut sends = 0;
+    while source.has_something_for(link) {
+        let bytes = source.poll_transmit(link, &store, Moment::ZERO).unwrap().unwrap();
+        reader.read(&bytes);
+        sends += 1;
+    }
+    assert_eq!(source.poll_transmit(link, &store, Moment::ZERO), Ok(None));
+    assert_eq!((sends, reader.next), (2, source.next()), "a frame, and the question behind it");
+}

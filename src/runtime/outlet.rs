@@ -80,8 +80,8 @@ impl Outlet {
             },
             Some(Err(_)) | None => return Left::Something,
         }
-        // One send does not take everything where the replica was far behind.
-        let behind = core.source().is_some_and(|source| source.is_behind(link));
-        if self.is_free() && !behind { Left::Nothing } else { Left::Something }
+        // One send does not take everything.
+        let more = core.source().is_some_and(|source| source.has_something_for(link));
+        if self.is_free() && !more { Left::Nothing } else { Left::Something }
     }
 }

@@ -151,6 +151,11 @@ impl Link {
         now.ms_since(*self.full_since.get_or_insert(now)) < patience_ms
     }
 
+    /// Whether anything can be sent at once, where frames are sent up to `closed`.
+    pub fn has_something(&self, closed: Offset) -> bool {
+        !self.check_due.is_empty() || !self.queue.is_empty() || self.cursor.next() < self.frames_until().min(closed)
+    }
+
     /// Dump bytes that wait.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes

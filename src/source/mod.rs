@@ -532,9 +532,9 @@ impl Source {
         self.backlog.has_checks() && hello.options().is_some_and(|options| options.flags.crc && options.flags.items)
     }
 
-    /// Whether a link has not been given all frames yet.
-    pub fn is_behind(&self, link: LinkId) -> bool {
-        self.links.iter().any(|l| l.id == link && l.cursor.next() < self.backlog.closed())
+    /// Whether a link that needs no slots can be given more at once: frames, items, or the check of an item.
+    pub fn has_something_for(&self, link: LinkId) -> bool {
+        self.links.iter().any(|l| l.id == link && l.has_something(self.backlog.closed()))
     }
 
     fn still_needed(&self, claim: &Claim, range: SlotRange) -> SlotSet {
