@@ -50,8 +50,10 @@ enum Ask {
     Probe,
 }
 
-/// Times that a digest in steps is tried before it is taken at once.
+/// Times that a digest in steps is tried again.
 const LOST_MAX: u32 = 3;
+
+const WRITTEN_TO: &str = "TRYAGAIN a long string of a slot is written to all the time; ask again";
 
 const NOT_PRIMARY: &str = "ERR this node is not a primary";
 const NOT_REPLICA: &str = "ERR this node is not a replica";
@@ -189,16 +191,10 @@ fn some_digests(
     let mut found = Vec::new();
     let mut place = from;
     while let Some(slot) = HashSlot::new(place.slot).filter(|slot| slot.get() < end) {
-        let summed = match place.sum.take() {
-            Some(id) => core.store.digest_step(id),
-            // A long string in it is written to all the time: who asks waits for an answer, and gets one.
-            None if place.lost >= LOST_MAX => Summed::Done(core.store.digest(Copy::Live, slot)),
-            None => core.store.digest_begin(slot, AsOf::End),
-        };
-        match summed {
-            Summed::More(id) => return Ok((found, Some(Place { sum: Some(id), ..place }))),
-            Summed::Lost => place.lost += 1,
-            Summed::Done(digest) => {
+        match step(&mut core.store, slot, &mut place)? {
+            None if place.sum.is_some() => return Ok((found, Some(place))),
+            None => {}
+            Some(digest) => {
                 let keys = core.store.slot_len(Copy::Live, slot);
                 let at = match (ask, &mut core.role) {
                     (Ask::Digest, _) => None,
@@ -221,6 +217,24 @@ fn some_digests(
     Ok((found, None))
 }
 
+/// One step of the digest of `slot`, where `place` is.
+///
+/// # Errors
+/// If it is given up again and again: to read a long string in one step would keep the shard from everything else.
+fn step(store: &mut KeyspaceStore, slot: HashSlot, place: &mut Place) -> Result<Option<Digest>, &'static str> {
+    let summed = match place.sum.take() {
+        Some(id) => store.digest_step(id),
+        None => store.digest_begin(slot, AsOf::End),
+    };
+    match summed {
+        Summed::Done(digest) => return Ok(Some(digest)),
+        Summed::More(id) => place.sum = Some(id),
+        Summed::Lost if place.lost >= LOST_MAX => return Err(WRITTEN_TO),
+        Summed::Lost => place.lost += 1,
+    }
+    Ok(None)
+}
+
 /// What the shards of a replica noted.
 async fn noted(local: &Rc<Local>, slots: SlotRange) -> Result<Vec<SlotDigest>, &'static str> {
     let parts = local
@@ -238,4 +252,35 @@ async fn noted(local: &Rc<Local>, slots: SlotRange) -> Result<Vec<SlotDigest>, &
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_written_to_all_the_time_is_not_digested_in_one_step() {
+        let mut store = KeyspaceStore::new();
+        let at = store.locate(b"long");
+        store.set_string(at, b"long", &vec![b'x'; 2 << 20], None);
+        let mut place = Place { slot: at.slot.get(), sum: None, lost: 0 };
+        let end = loop {
+            match step(&mut store, at.slot, &mut place) {
+                Ok(None) => {}
+                end => break end,
+            }
+            store.update(at, b"long", |value| match value {
+                Value::Str(string) => string.extend_from_slice(b"y"),
+                _ => panic!("a string"),
+            });
+        };
+        assert_eq!((end, place.sum), (Err(WRITTEN_TO), None));
+        let mut place = Place { lost: 0, ..place };
+        let digest = loop {
+            if let Some(digest) = step(&mut store, at.slot, &mut place).unwrap() {
+                break digest;
+            }
+        };
+        assert_eq!(digest, store.digest(Copy::Live, at.slot));
+    }
 }

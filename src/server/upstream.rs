@@ -220,7 +220,12 @@ async fn become_replica(local: &Rc<Local>) {
 }
 
 fn change_role(local: &Local, role: shard::Role) {
-    local.core().role = role;
+    {
+        let mut core = local.core();
+        core.role = role;
+        // The scrub and the proofs of the role before go with it; they would slow every write down that concerns them.
+        core.store.digest_forget_all();
+    }
     // Links of before find out when they are woken, and so does who waits for their acknowledgements.
     local.links_changed.raise();
     local.to_send.raise();

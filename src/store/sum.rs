@@ -327,4 +327,17 @@ mod tests {
         assert_eq!(store.digest_step(end), Summed::Done(Default::default()));
         assert!(store.sums_are_over());
     }
+
+    #[test]
+    fn what_is_forgotten_concerns_no_write() {
+        let mut random = Rng::with_seed(14);
+        let mut store = KeyspaceStore::new();
+        (0..2_000).for_each(|_| write(&mut store, &mut random));
+        store.set_digest_step_bytes(1);
+        let (one, other) = (store.digest_begin(slot(), AsOf::Begin), store.digest_begin(slot(), AsOf::End));
+        let (Summed::More(one), Summed::More(other)) = (one, other) else { panic!("{one:?} {other:?}") };
+        store.digest_forget_all();
+        assert!(store.sums_are_over());
+        assert_eq!([store.digest_step(one), store.digest_step(other)], [Summed::Lost; 2]);
+    }
 }
