@@ -287,6 +287,12 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         if let Some((source, _)) = core.source_and_store() {
             source.mark(now());
             source.expire_slots(now());
+            let retired = source.take_retired();
+            if !retired.is_empty() {
+                let executor = local.executor().clone();
+                let free = async move { executor.blocking(move || drop(retired)).await };
+                local.spawn(Queue::Snapshot, free).detach();
+            }
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Backlog {
     spare: Vec<Segment>,
     /// Evicted segments that a send still reads.
     retiring: Vec<Segment>,
+    /// Evicted segments that are too large to be freed in a turn, until somebody [takes them](Self::take_retired).
+    retired: VecDeque<Segment>,
     /// Whether a `+GROUP` line was ever written.
     has_groups: bool,
     /// Whether a check line follows each run.
@@ -106,6 +108,12 @@ pub struct BelowWindow {
 const SEGMENT_BYTES: usize = 1 << 20;
 const _: () = assert!(limits::RUN_BYTES_MAX <= SEGMENT_BYTES / 2);
 
+/// Bytes of a segment that takes too long to free in a turn: the system takes its pages back at some 8 GB/s.
+const LARGE_SEGMENT_BYTES: usize = 4 << 20;
+
+/// Large segments that wait for somebody to take them; where nobody does, the oldest is freed for the next.
+const RETIRED_MAX: usize = 4;
+
 /// `+GROUP ` with its number and line end.
 const GROUP_LINE_BYTES_MAX: usize = 32;
 
@@ -122,6 +130,7 @@ impl Backlog {
             budget,
             spare: Vec::new(),
             retiring: Vec::new(),
+            retired: VecDeque::new(),
             has_groups: false,
             checks,
         };
@@ -163,6 +172,18 @@ impl Backlog {
         let usual = self.segment_bytes();
         self.spare.retain(|segment| segment.capacity() == usual);
         self.retiring.retain(|segment| segment.capacity() == usual);
+    }
+
+    /// Evicted segments that nobody reads any more and whose memory takes long to give back: to be dropped beside the shard.
+    pub fn take_retired(&mut self) -> Vec<Segment> {
+        let mut unread = Vec::new();
+        for segment in std::mem::take(&mut self.retired) {
+            match segment.recycle() {
+                Ok(segment) => unread.push(segment),
+                Err(segment) => self.retired.push_back(segment),
+            }
+        }
+        unread
     }
 
     /// Whether a group was ever recorded.
@@ -420,6 +441,11 @@ impl Backlog {
                 Ok(segment) => self.spare.push(segment),
                 Err(segment) => self.retiring.push(segment),
             }
+        } else if chunk.segment.capacity() >= LARGE_SEGMENT_BYTES {
+            if self.retired.len() == RETIRED_MAX {
+                self.retired.pop_front();
+            }
+            self.retired.push_back(chunk.segment);
         }
     }
 
@@ -539,6 +565,30 @@ mod tests {
         }
         assert_eq!(read_all(&backlog, backlog.oldest(), 1).last().unwrap().0 + 1, recorded);
         assert!(backlog.spare.iter().all(|segment| segment.capacity() == backlog.segment_bytes()));
+    }
+
+    #[test]
+    fn a_large_segment_is_given_away_once_nobody_reads_it() {
+        let mut backlog = Backlog::new(Offset::ZERO, 1_000, CHECKS);
+        let record = |backlog: &mut Backlog, bytes: usize| {
+            backlog.record(&set("a", &"x".repeat(bytes)), none());
+            backlog.close_run();
+        };
+        record(&mut backlog, LARGE_SEGMENT_BYTES);
+        let mut cursor = backlog.seek(Offset::ZERO).unwrap();
+        let read = backlog.read(&mut cursor, Offset::MAX, usize::MAX).unwrap();
+        record(&mut backlog, 2_000);
+        record(&mut backlog, 1);
+        assert_eq!(backlog.oldest(), Offset::new(2));
+        assert!(backlog.take_retired().is_empty(), "it is being sent");
+        drop(read);
+        let capacities =
+            |backlog: &mut Backlog| backlog.take_retired().iter().map(Segment::capacity).collect::<Vec<_>>();
+        let taken = capacities(&mut backlog);
+        assert!(taken.len() == 1 && taken[0] > LARGE_SEGMENT_BYTES, "{taken:?}");
+        assert!(capacities(&mut backlog).is_empty());
+        (0..=RETIRED_MAX + 1).for_each(|_| record(&mut backlog, LARGE_SEGMENT_BYTES));
+        assert_eq!(backlog.retired.len(), RETIRED_MAX, "what nobody takes does not pile up");
     }
 
     #[test]

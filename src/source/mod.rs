@@ -229,6 +229,12 @@ impl Source {
         self.backlog.set_budget(bytes);
     }
 
+    /// Memory that the backlog has given up and that takes long to give back: to be dropped beside the shard. Where nobody takes it,
+    /// little of it piles up.
+    pub fn take_retired(&mut self) -> Vec<impl Send + use<>> {
+        self.backlog.take_retired()
+    }
+
     /// Sets for how many milliseconds a walk waits for a link whose queue is full.
     pub fn set_walk_patience_ms(&mut self, ms: u64) {
         self.walk_patience_ms = ms;
