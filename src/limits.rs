@@ -100,8 +100,16 @@ pub const GROUP_FRAMES_MAX: usize = 16 << 20;
 /// of its transaction on that shard, is refused before it has changed anything.
 pub const GROUP_BYTES_MAX: usize = 1 << 30;
 
-/// Bytes of the commands that wait for one `EXEC`.
+/// Bytes of the commands that wait for one `EXEC`, with what each costs beside its own.
 pub const TRANSACTION_BYTES_MAX: usize = 512 << 20;
+
+/// Commands that wait for one `EXEC`.
+pub const TRANSACTION_COMMANDS_MAX: usize = 1 << 20;
+
+/// Bytes that a command which waits for `EXEC`, and is executed then, takes beside its own; and each of its arguments.
+pub const QUEUED_COMMAND_BYTES: usize = 256;
+/// See [`QUEUED_COMMAND_BYTES`].
+pub const QUEUED_ARG_BYTES: usize = 64;
 
 /// Bytes of one dump item's payload: a single member of a value goes in one item.
 pub const DUMP_ITEM_BYTES_MAX: usize = 2 << 30;
@@ -224,8 +232,8 @@ pub const ROUTER_BATCH_BYTES: usize = 64 << 10;
 /// Batches that a ring between two shards holds.
 pub const RING_BATCHES: usize = 64;
 
-/// Bytes that an emptied batch of commands or replies keeps.
-pub const COMMAND_BATCH_BYTES_KEPT: usize = 256 << 10;
+/// Bytes of memory of an emptied batch of commands that is kept for others; one that grew beyond is given back.
+pub const COMMAND_BATCH_BYTES_KEPT: usize = 512 << 10;
 
 /// Requests under way from one shard to another.
 pub const MESH_REQUESTS: usize = 256;

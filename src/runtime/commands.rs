@@ -92,11 +92,6 @@ impl CommandBatch {
         self.commands.is_empty()
     }
 
-    /// Whether it carries as much as one ring slot should.
-    pub fn is_full(&self) -> bool {
-        self.commands.len() >= limits::BATCH_FRAMES_MAX || self.bytes.len() >= limits::ROUTER_BATCH_BYTES
-    }
-
     /// Makes one transaction of its commands.
     pub fn set_transaction(&mut self, guard: Guard) {
         self.transaction = Some(guard);
@@ -155,7 +150,21 @@ impl CommandBatch {
         &self.replies[begin..self.commands[index].reply_end]
     }
 
-    /// Forgets everything, and keeps its memory unless that is much.
+    /// Bytes of memory that it holds, also where it is empty.
+    fn memory(&self) -> usize {
+        self.bytes.capacity()
+            + self.replies.capacity()
+            + self.ranges.capacity() * size_of::<ArgRange>()
+            + self.located.capacity() * size_of::<Located>()
+            + self.commands.capacity() * size_of::<Carried>()
+    }
+
+    /// Whether its memory is too much to be kept for other commands.
+    pub fn is_large(&self) -> bool {
+        self.memory() > limits::COMMAND_BATCH_BYTES_KEPT
+    }
+
+    /// Forgets everything, and keeps its memory.
     pub fn clear(&mut self) {
         self.ranges.clear();
         self.located.clear();
@@ -163,11 +172,28 @@ impl CommandBatch {
         self.recorded = None;
         self.transaction = None;
         self.aborted = None;
-        for bytes in [&mut self.bytes, &mut self.replies] {
-            bytes.clear();
-            if bytes.capacity() > limits::COMMAND_BATCH_BYTES_KEPT {
-                bytes.shrink_to(limits::COMMAND_BATCH_BYTES_KEPT);
-            }
+        self.bytes.clear();
+        self.replies.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::command::find;
+
+    #[test]
+    fn a_batch_of_very_many_small_commands_is_large() {
+        let ping = find(b"PING").unwrap();
+        let ranges = [ArgRange { start: 0, len: 4 }];
+        let mut batch = CommandBatch::default();
+        for _ in 0..limits::BATCH_FRAMES_MAX {
+            batch.push(ping, Protocol::Resp2, Argv::new(b"PING", &ranges), &[]);
         }
+        assert!(!batch.is_large());
+        for _ in 0..20_000 {
+            batch.push(ping, Protocol::Resp2, Argv::new(b"PING", &ranges), &[]);
+        }
+        assert!(batch.bytes.capacity() < limits::COMMAND_BATCH_BYTES_KEPT && batch.is_large());
     }
 }

@@ -223,10 +223,10 @@ impl Local {
         self.spare.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// Takes a batch back.
+    /// Takes a batch back; one with much memory is dropped.
     pub fn recycle(&self, mut batch: Box<CommandBatch>) {
         let mut spare = self.spare.borrow_mut();
-        if spare.len() < crate::limits::ROUTER_SPARE_MAX {
+        if spare.len() < crate::limits::ROUTER_SPARE_MAX && !batch.is_large() {
             batch.clear();
             spare.push(batch);
         }

@@ -32,6 +32,7 @@ use crate::wire::{ArgRange, Argv, Command};
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     commands: Vec<Queued>,
+    /// Bytes of them, with what each costs beside its own.
     bytes: usize,
     /// Whether one was refused: `EXEC` will not execute the others.
     broken: bool,
@@ -58,7 +59,29 @@ struct WatchedKey {
     lived: bool,
 }
 
+/// There is no room for one more command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("ERR the transaction is too large")]
+struct Full;
+
 impl Queue {
+    /// Keeps one more command.
+    ///
+    /// # Errors
+    /// If that is more than a transaction may have; it is broken then, and has none any more.
+    fn push(&mut self, spec: &'static Spec, argv: Argv<'_>) -> Result<(), Full> {
+        let own: usize = argv.iter().map(|arg| arg.len() + limits::QUEUED_ARG_BYTES).sum();
+        self.bytes += own + limits::QUEUED_COMMAND_BYTES;
+        if self.bytes > limits::TRANSACTION_BYTES_MAX || self.commands.len() >= limits::TRANSACTION_COMMANDS_MAX {
+            self.broken = true;
+            self.bytes = limits::TRANSACTION_BYTES_MAX;
+            self.commands = Vec::new();
+            return Err(Full);
+        }
+        self.commands.push(Queued { spec, argv: Command::new(&argv.iter().collect::<Vec<_>>()) });
+        Ok(())
+    }
+
     /// Whether one of its commands may write.
     pub fn writes(&self) -> bool {
         self.commands.iter().any(|queued| queued.spec.writes() || matches!(queued.spec.name, "publish" | "spublish"))
@@ -94,14 +117,9 @@ pub(super) fn queue(local: &Local, client: &mut ClientSession, spec: &'static Sp
         queue.broken = true;
         return reply.error(Refused::ReadOnly);
     }
-    let argv = Command::new(&argv.iter().collect::<Vec<_>>());
-    queue.bytes += argv.as_bytes().len();
-    if queue.bytes > limits::TRANSACTION_BYTES_MAX {
-        queue.broken = true;
-        queue.commands.clear();
-        return reply.error("ERR the transaction is too large");
+    if let Err(full) = queue.push(spec, argv) {
+        return reply.error(full);
     }
-    queue.commands.push(Queued { spec, argv });
     client.me.queued.set(Some(queue.commands.len()));
     reply.simple("QUEUED");
 }
@@ -373,4 +391,34 @@ async fn execute_server(
         return true;
     }
     Box::pin(admin::execute(local, node, client, spec, argv, out)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::command::find;
+
+    #[test]
+    fn a_queue_counts_what_a_command_costs_beside_its_bytes() {
+        let spec = find(b"EXISTS").unwrap();
+        let mut queue = Queue::default();
+        // An argument without a byte, again and again.
+        let ranges = vec![ArgRange::default(); 1 << 18];
+        let argv = Argv::new(b"", &ranges);
+        while queue.push(spec, argv).is_ok() {
+            assert!(queue.commands.len() * ranges.len() * limits::QUEUED_ARG_BYTES <= limits::TRANSACTION_BYTES_MAX);
+        }
+        assert!(queue.broken && queue.commands.capacity() == 0);
+        assert_eq!(queue.push(spec, Argv::new(b"", &ranges[..1])), Err(Full), "nothing fits any more");
+    }
+
+    #[test]
+    fn a_queue_has_so_many_commands() {
+        let spec = find(b"PING").unwrap();
+        let mut queue = Queue::default();
+        let argv = Argv::new(b"PING", &[ArgRange { start: 0, len: 4 }]);
+        let queued = (0..limits::TRANSACTION_COMMANDS_MAX + 1).take_while(|_| queue.push(spec, argv).is_ok()).count();
+        assert_eq!(queued, limits::TRANSACTION_COMMANDS_MAX);
+        assert!(queue.broken);
+    }
 }
