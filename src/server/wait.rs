@@ -25,7 +25,7 @@ use crate::runtime::executor::Queue;
 use crate::runtime::local::Local;
 use crate::runtime::ring::{Consumer, ring};
 use crate::runtime::stream::Stream;
-use crate::shard::Shard;
+use crate::shard::{Role, Shard};
 use crate::slot::Acker;
 use crate::source::Source;
 use crate::store::command::number;
@@ -132,6 +132,9 @@ async fn look(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<Vec
     for (shard, next) in shards {
         let look = move |local: &Rc<Local>| {
             let mut core = local.core();
+            if matches!(core.role, Role::Standalone) {
+                return Some(Vec::new());
+            }
             let source = source_of(&mut core, generation)?;
             let acked: Vec<Acker> = source.slots().ackers(next).collect();
             if acked.len() < wanted {
@@ -205,10 +208,15 @@ fn watch(local: &Rc<Local>, generation: Option<Generation>, next: Offset, mut kn
     let task = async move {
         loop {
             let epoch = here.acked.epoch();
-            let news = match source_of(&mut here.core(), generation) {
-                Some(source) if !source.slots().has_more_ackers(next, &known) => None,
-                Some(source) => Some(Some(source.slots().ackers(next).collect::<Vec<_>>())),
-                None => Some(None),
+            let news = {
+                let mut core = here.core();
+                let stands_alone = matches!(core.role, Role::Standalone);
+                match source_of(&mut core, generation) {
+                    Some(source) if !source.slots().has_more_ackers(next, &known) => None,
+                    Some(source) => Some(Some(source.slots().ackers(next).collect::<Vec<_>>())),
+                    None if stands_alone => None,
+                    None => Some(None),
+                }
             };
             if let Some(news) = news {
                 // What is said next holds what was said before: it may wait until that is heard.

@@ -136,6 +136,19 @@ fn what_is_sent_behind_a_wait_is_answered_behind_it() {
 }
 
 #[test]
+fn a_standalone_node_has_no_replicas_to_wait_for() {
+    let node = Kevy::start(2, &["--role", "standalone"]);
+    let mut client = node.connect();
+    for shard in [0, 1] {
+        set(&mut client, &key_of(shard, 2));
+    }
+    assert_eq!(wait(&mut client, 0, 0), 0, "none are wanted: at once");
+    let began = Instant::now();
+    assert_eq!(wait(&mut client, 1, 60), 0);
+    assert!(began.elapsed() >= Duration::from_millis(60), "some are wanted: when the time is over");
+}
+
+#[test]
 fn what_cannot_be_waited_for_is_an_error() {
     let primary = Kevy::primary(1);
     let replica = Kevy::replica(2, primary.port_base);
