@@ -29,6 +29,15 @@ use crate::store::hash::locate;
 use crate::timeline::Timeline;
 use crate::wire::Item;
 
+/// How much of what was there is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Taken {
+    /// All of it.
+    All,
+    /// There may be more.
+    Some,
+}
+
 /// The puller's end of a lane to an owner.
 pub type ToOwner = Caller<Batch, Done>;
 /// The owner's end of a lane from a puller.
@@ -212,8 +221,9 @@ impl Puller {
 
     /// Hands on what was read, until every owner has applied it.
     async fn drain(&mut self) {
+        let mut turn = Turn::begin();
         loop {
-            self.settle();
+            self.settle_all(&mut turn).await;
             if self.router.as_ref().is_none_or(Router::is_drained) {
                 return;
             }
@@ -290,10 +300,11 @@ impl Puller {
         let mut turn = Turn::begin();
         loop {
             // Where owners are behind, the link is not read: the socket fills, and the primary's cursor waits.
-            let reads = self.take_events()?;
-            self.settle();
-            if !reads && !self.router.as_ref().is_some_and(Router::is_full) {
-                // There is room again, and what was received before is still to be taken: nobody else would say so.
+            let taken = self.take_events(&turn)?;
+            let settled = self.settle(&turn);
+            let waits_for_owners = taken == Taken::Some && self.router.as_ref().is_some_and(Router::is_full);
+            if settled == Taken::Some || (taken == Taken::Some && !waits_for_owners) {
+                // What was received before is still to be taken or applied here: nobody else would say so.
                 turn.pass_if_over().await;
                 continue;
             }
@@ -302,7 +313,7 @@ impl Puller {
                 sent = 0;
             }
             let deadline = self.session.poll_timeout();
-            let moved = if reads {
+            let moved = if taken == Taken::All {
                 let Puller { session, lanes, stop, .. } = self;
                 let moved = async { Some(stream.duplex(session.recv_slice(), &sending[sent..]).await) };
                 turn.wait_for(moved.or(wait(lanes, stop, deadline))).await
@@ -327,13 +338,13 @@ impl Puller {
         }
     }
 
-    /// Takes what has been received. `true` if all of it was taken; `false` if owners must take something first.
-    fn take_events(&mut self) -> Result<bool, PullEnd> {
+    /// Takes what has been received, as far as owners have room for it and the turn lasts.
+    fn take_events(&mut self, turn: &Turn) -> Result<Taken, PullEnd> {
         loop {
-            if self.router.as_ref().is_some_and(Router::is_full) {
-                return Ok(false);
+            if self.router.as_ref().is_some_and(Router::is_full) || turn.is_over() {
+                return Ok(Taken::Some);
             }
-            let Some(event) = self.session.poll_event()? else { return Ok(true) };
+            let Some(event) = self.session.poll_event()? else { return Ok(Taken::All) };
             if let Event::Welcomed(welcome) = event {
                 welcomed(&self.standing, self.upstream_shards, &welcome)?;
                 if welcome.verdict == Verdict::Stream {
@@ -378,8 +389,10 @@ impl Puller {
         }
     }
 
-    /// Ends the turn: hands out what is gathered, takes back what is done, and works out what may be acknowledged.
-    fn settle(&mut self) {
+    /// Ends the turn: hands out what is gathered, applies what is this shard's while the turn lasts, takes back what is done, and
+    /// works out what may be acknowledged.
+    fn settle(&mut self, turn: &Turn) -> Taken {
+        let mut here = Taken::All;
         if let Some(router) = &mut self.router {
             router.flush();
             for owner in self.local.count().shards() {
@@ -397,7 +410,7 @@ impl Puller {
                             }
                         }
                     }
-                    None => apply_here(&self.local, router, owner, &mut self.session),
+                    None => here = apply_here(&self.local, router, owner, &mut self.session, turn),
                 }
             }
             if let Some(applied) = router.watermark() {
@@ -424,6 +437,7 @@ impl Puller {
         if self.session.is_streaming() {
             standing.heard = self.session.heard();
         }
+        here
     }
 
     /// The link is gone: loading slots are begun anew; what is in the rings goes on.
@@ -437,7 +451,14 @@ impl Puller {
                 }
             }
         }
-        self.settle();
+        self.settle_all(&mut Turn::begin()).await;
+    }
+
+    /// As [`settle`](Self::settle), turn after turn, until nothing of this shard is left.
+    async fn settle_all(&mut self, turn: &mut Turn) {
+        while self.settle(turn) == Taken::Some {
+            turn.pass_if_over().await;
+        }
     }
 }
 
@@ -457,9 +478,9 @@ async fn wait<T>(lanes: &mut [Option<ToOwner>], stop: &Stop, deadline: Option<Mo
     None
 }
 
-fn apply_here(local: &Local, router: &mut Router, owner: ShardId, session: &mut Session) {
+fn apply_here(local: &Local, router: &mut Router, owner: ShardId, session: &mut Session, turn: &Turn) -> Taken {
     let mut core = local.core();
-    let Some((following, store)) = core.following_and_store() else { return };
+    let Some((following, store)) = core.following_and_store() else { return Taken::All };
     while let Some(batch) = router.pop(owner) {
         match following.offer(store, batch) {
             Offered::Done(done) => {
@@ -468,11 +489,16 @@ fn apply_here(local: &Local, router: &mut Router, owner: ShardId, session: &mut 
                 }
             }
             Offered::Gated(batch) => {
+                // The last of the others to arrive completes its part, and that wakes this task.
                 router.unpop(owner, batch);
-                return;
+                return Taken::All;
             }
         }
+        if turn.is_over() {
+            return Taken::Some;
+        }
     }
+    Taken::All
 }
 
 fn welcomed(standing: &RefCell<Standing>, expected: ShardCount, welcome: &Welcome) -> Result<(), PullEnd> {

@@ -76,8 +76,9 @@ impl Text {
     pub fn release(&mut self, bytes: usize) -> bool {
         let Form::Long { map, len } = &mut self.0 else { return true };
         if *len > DROPPED_BYTES {
-            let left = len.saturating_sub(bytes).max(1).next_multiple_of(PAGE_BYTES);
-            if left >= *len || !resize(map, left) {
+            let left = len.saturating_sub(bytes).max(1).next_multiple_of(PAGE_BYTES).min(*len);
+            if left < map.len() && !resize(map, left) {
+                // Not to be had in slices.
                 return true;
             }
             *len = left;
@@ -206,6 +207,9 @@ mod tests {
             assert!(text.heap_bytes() <= bytes.len() - steps * (LONG_BYTES - PAGE_BYTES));
         }
         assert_eq!(steps, 7);
+        let mut text = Text::from(&bytes[..]);
+        assert!(!text.release(0), "a look takes nothing and leaves what is dear to drop");
+        assert_eq!(text.len(), bytes.len());
         assert!(Text::from(&[1; 1_000][..]).release(1));
     }
 }
