@@ -63,6 +63,9 @@ pub const VALUE_PIECE_BYTES: usize = 64 << 10;
 /// Members of a piece of a hash, set or sorted set: each costs whoever loads it a search among all that came before.
 pub const VALUE_PIECE_MEMBERS: usize = 512;
 
+/// Keys of a slot with several tables in a step, about.
+pub const DUMP_STEP_KEYS_MAX: usize = 512;
+
 /// Bytes of a `+SLOTS` payload of packed small slots.
 pub const DUMP_SLOTS_BYTES_MAX: usize = 128 << 10;
 

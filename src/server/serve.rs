@@ -47,6 +47,10 @@ struct Seed {
 
 /// Runs a node until it is told to end.
 pub(super) fn run(config: Config) -> Result<(), Failure> {
+    if let Err(cause) = rustix::thread::disable_transparent_huge_pages(true) {
+        // The memory that a huge page needs is cleared in one go, in the middle of a command.
+        tracing::debug!(%cause, "transparent huge pages stay as the system has them");
+    }
     let environment = Environment::look().map_err(|error| Failure::Environment(error.to_string()))?;
     let mut config = config;
     fit_clients(&mut config, &environment);

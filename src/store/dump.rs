@@ -51,6 +51,8 @@ pub(super) struct Step<'a> {
     pub storage: &'a Storage,
     /// Bytes of a value that is written whole.
     pub piece_bytes: usize,
+    /// Keys that may still be written.
+    pub keys_left: usize,
     pub out: &'a mut Vec<u8>,
 }
 
@@ -77,7 +79,7 @@ impl Step<'_> {
                 match self.line(from, full) {
                     Ok(next) => {
                         from = next?;
-                        if self.out.len() >= full {
+                        if self.out.len() >= full || self.keys_left == 0 {
                             return Some(DumpCursor::at(from));
                         }
                         continue;
@@ -90,7 +92,7 @@ impl Step<'_> {
                 Ok(next) => from = next?,
                 Err((hash, inside)) => return Some(inside.cursor(hash)),
             }
-            if self.out.len() >= full {
+            if self.out.len() >= full || self.keys_left == 0 {
                 return Some(DumpCursor::at(from));
             }
         }
@@ -98,9 +100,9 @@ impl Step<'_> {
 
     /// Writes the line of the table at `from` whole, or nothing; answers where the next one begins.
     fn line(&mut self, from: u64, full: usize) -> Result<Option<u64>, DoesNotFit> {
-        let Step { slot, storage, piece_bytes, out } = self;
+        let Step { slot, storage, piece_bytes, keys_left, out } = self;
         let line = out.len();
-        let mut fits = true;
+        let (mut fits, mut keys) = (true, 0);
         let next = slot.walk(storage, from, |handle| {
             if !fits {
                 return;
@@ -109,9 +111,11 @@ impl Step<'_> {
             fits = out.len() < full && entry.value().record_bytes() <= *piece_bytes;
             if fits {
                 entry.encode(out);
+                keys += 1;
             }
         });
         if fits {
+            *keys_left = keys_left.saturating_sub(keys);
             return Ok(next);
         }
         out.truncate(line);
@@ -141,6 +145,7 @@ impl Step<'_> {
             }
             if entry.value().record_bytes() <= self.piece_bytes {
                 entry.encode(self.out);
+                self.keys_left = self.keys_left.saturating_sub(1);
                 continue;
             }
             match self.first_piece(&entry, full - self.out.len()) {

@@ -14,7 +14,7 @@ use super::sum::{SlotSum, Stepped};
 use super::table::Table;
 use super::{Entry, Message, Value, ValueRef, Watched, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
-use crate::limits::{DIGEST_STEP_BYTES, RECLAIM_ENTRIES_MAX, VALUE_PIECE_BYTES};
+use crate::limits::{DIGEST_STEP_BYTES, DUMP_STEP_KEYS_MAX, RECLAIM_ENTRIES_MAX, VALUE_PIECE_BYTES};
 use crate::snapshot::record::{Head, Kind, Reader, RecordError};
 use crate::snapshot::{ApplyError, AsOf, Copy, Digest, DumpCursor, Keyspace, LoadError, Located, SumId, Summed};
 use crate::wire::Argv;
@@ -492,7 +492,9 @@ impl Keyspace for KeyspaceStore {
 
     fn dump(&self, slot: HashSlot, from: DumpCursor, room: usize, out: &mut Vec<u8>) -> Option<DumpCursor> {
         let (slot, storage) = (self.live[slot.index()], &self.storage);
-        Step { slot, storage, piece_bytes: self.value_piece_bytes, out }.run(from, room)
+        // Tables of a split slot split again, each at about the same time: few keys in a step make few of them split in a turn.
+        let keys_left = if slot.is_split() { DUMP_STEP_KEYS_MAX } else { usize::MAX };
+        Step { slot, storage, piece_bytes: self.value_piece_bytes, keys_left, out }.run(from, room)
     }
 
     fn digest(&self, copy: Copy, slot: HashSlot) -> Digest {

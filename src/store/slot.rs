@@ -115,6 +115,11 @@ impl Slot {
         single.into_iter().chain(many.iter().map(|part| part.table))
     }
 
+    /// Whether it has several tables.
+    pub fn is_split(self) -> bool {
+        self.0.size() == MANY
+    }
+
     /// Number of keys.
     #[inline]
     pub fn len(self, storage: &Storage) -> usize {
