@@ -10,7 +10,8 @@
 //! [`Thawed`], which frees them in steps: they may be the last of a list that is gone.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::DerefMut;
+use std::sync::{Arc, PoisonError};
 
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_varint};
 use crate::store::digest::Sequence;
@@ -82,8 +83,12 @@ pub struct Frozen {
 
 /// Nodes of frozen lists that nobody is going to write. A frozen list may be dropped anywhere, also in the middle of a turn that has
 /// no store at hand; so both hold this.
+#[allow(
+    clippy::disallowed_types,
+    reason = "shared within a shard: a lock that is always free, for a cursor that may be sent"
+)]
 #[derive(Clone, Debug, Default)]
-pub struct Thawed(Arc<Mutex<Vec<VecDeque<Arc<Node>>>>>);
+pub struct Thawed(Arc<std::sync::Mutex<Vec<VecDeque<Arc<Node>>>>>);
 
 impl List {
     /// A list without elements.
@@ -431,7 +436,7 @@ impl Thawed {
         lists.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<VecDeque<Arc<Node>>>> {
+    fn lock(&self) -> impl DerefMut<Target = Vec<VecDeque<Arc<Node>>>> {
         // A list of what is to be freed cannot be half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
