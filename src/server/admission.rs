@@ -96,9 +96,21 @@ impl Freshness {
         }
     }
 
-    /// Another upstream is followed from now on: what is here is that of before, and as old as its last word.
+    /// A node that followed nothing is a replica from now on: what is here was the truth until now.
     pub fn begin(&self, now: Moment) {
         self.heard.iter().for_each(|heard| heard.store(now.micros(), Ordering::Relaxed));
+    }
+
+    /// Instead of `before` streams there are `after` from now on, of this upstream or another. What is here stays as old as it
+    /// was: where other streams have other slots, as old as the oldest of it.
+    pub fn carry(&self, before: ShardCount, after: ShardCount) {
+        if before == after {
+            return;
+        }
+        let of = |stream: ShardId| self.heard.get(stream.index()).map(|heard| heard.load(Ordering::Relaxed));
+        if let Some(oldest) = before.shards().filter_map(of).min() {
+            self.heard.iter().for_each(|heard| heard.store(oldest, Ordering::Relaxed));
+        }
     }
 
     /// The streams that were not heard for too long.
@@ -129,6 +141,11 @@ mod tests {
         assert_eq!(freshness.silent(upstream, ms(151)), streams);
         freshness.begin(ms(151));
         assert!(freshness.silent(upstream, ms(251)).is_empty());
+        freshness.heard(streams[1], ms(200));
+        let three = ShardCount::new(3).unwrap();
+        freshness.carry(upstream, three);
+        assert!(freshness.silent(three, ms(251)).is_empty());
+        assert_eq!(freshness.silent(three, ms(252)).len(), 3, "each has slots of the stream that is as old as that");
         assert!(Freshness::new(0).silent(upstream, ms(9_999)).is_empty());
 
         let admission = Admission::NotOf { streams: vec![streams[1]], upstream };

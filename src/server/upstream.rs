@@ -124,7 +124,9 @@ async fn follow(local: &Rc<Local>, node: &Rc<Node>, address: Address, done: Prod
     });
     *node.upstream.borrow_mut() = Some(Rc::clone(&upstream));
     stop_all(local).await;
-    node.shared.freshness.begin(now());
+    if local.core().following().is_none() {
+        node.shared.freshness.begin(now());
+    }
     become_replica(local).await;
     drop(done);
     keep_id(local, node);
@@ -375,13 +377,17 @@ async fn talk(
 /// Makes every shard a follower of `shards` streams, joins pullers and owners by lanes, and starts them.
 async fn set_up(local: &Rc<Local>, host: String, base: u16, shards: ShardCount, dialled: Dialled) {
     let owners = local.count();
+    local.call_all(|_| *Node::here().pulls.borrow_mut() = Pulls::default()).await;
+    // After the last word of the pullers of before, and before anybody reads by the new streams.
+    let before = local.core().following().and_then(|following| ShardCount::new(following.streams() as u16));
+    if let Some(before) = before {
+        Node::here().shared.freshness.carry(before, shards);
+    }
     for shard in owners.shards() {
         local
             .call(shard, move |local| {
-                let node = Node::here();
                 let kept = local.core().served();
-                *node.pulls.borrow_mut() = Pulls::default();
-                change_role(local, node.shared.replica(local.id(), shards, kept));
+                change_role(local, Node::here().shared.replica(local.id(), shards, kept));
             })
             .await;
     }

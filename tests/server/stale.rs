@@ -139,6 +139,11 @@ fn reads_of_what_was_not_heard_of_for_too_long_are_refused() {
     wait_until("a dead primary is silent, too", || {
         [&first, &second].iter().all(|key| refused(&replica, &["GET", key]).as_deref() == Some("STALE"))
     });
+    // Nobody listens there: what is here is no younger for that.
+    replica.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).expect("REPLICAOF");
+    for key in [&first, &second] {
+        assert_eq!(refused(&replica, &["GET", key]).as_deref(), Some("STALE"));
+    }
     replica.ask::<()>(&["REPLICAOF", "NO", "ONE"]).expect("REPLICAOF NO ONE");
     assert_eq!(refused(&replica, &["GET", &second]), None, "a primary's own data is not stale");
 }
