@@ -148,7 +148,7 @@ fn assert_equal(primary: &Primary, replica: &Replica) {
     assert_eq!(digest(&primary.shard.store), digest(&replica.store));
     let source = primary.shard.source().unwrap();
     assert_eq!(source.next(), replica.session.applied_next());
-    assert_eq!(source.slots().count_acked(source.next()), 1, "synced, and acknowledged");
+    assert_eq!(source.slots().ackers(source.next()).count(), 1, "synced, and acknowledged");
 }
 
 fn some_writes(primary: &mut Primary, round: usize) {

@@ -190,13 +190,6 @@ impl SlotTable {
         }
     }
 
-    /// The link is made to take all slots anew: its acknowledgements do not count until it is synced again.
-    pub fn resync(&mut self, link: LinkId) {
-        if let Some(State::Connected { synced, acked_next, .. }) = self.state_mut(link) {
-            (*synced, *acked_next) = (None, None);
-        }
-    }
-
     /// Forgets the replicas that were away for the whole reconnect window. Returns how many.
     pub fn expire(&mut self, now: Moment) -> usize {
         let before = self.slots.len();
@@ -208,31 +201,7 @@ impl SlotTable {
         before - self.slots.len()
     }
 
-    /// When [`expire`](Self::expire) has something to do next.
-    pub fn poll_timeout(&self) -> Option<Moment> {
-        let ends = self.slots.values().filter_map(|slot| match slot.state {
-            State::Connected { .. } => None,
-            State::Away { since } => Some(since.plus_ms(self.reconnect_window_ms)),
-        });
-        ends.min()
-    }
-
-    /// The lowest offset that a counting replica has acknowledged; `None` where no replica counts.
-    pub fn min_acked(&self) -> Option<Offset> {
-        self.slots.values().filter_map(ReplicaSlot::counted_ack).min()
-    }
-
-    /// How many counting replicas have applied everything below `next`.
-    pub fn count_acked(&self, next: Offset) -> usize {
-        self.acked_ids(next).count()
-    }
-
-    /// Which counting replicas have applied everything below `next`. A `WAIT` over several shards takes the ids that are in all.
-    pub fn acked_ids(&self, next: Offset) -> impl Iterator<Item = &ReplicaId> {
-        self.slots.iter().filter(move |(_, slot)| slot.has_acked(next)).map(|(id, _)| id)
-    }
-
-    /// As [`acked_ids`](Self::acked_ids), by process: what a `WAIT` over several shards compares.
+    /// Which counting replicas have applied everything below `next`, by process: what a `WAIT` over several shards compares.
     pub fn ackers(&self, next: Offset) -> impl Iterator<Item = Acker> {
         self.slots.iter().filter(move |(_, slot)| slot.has_acked(next)).map(|(id, slot)| Acker::new(id, slot))
     }
@@ -361,6 +330,10 @@ mod tests {
         SlotTable::new(WINDOW_MS)
     }
 
+    fn min_acked(table: &SlotTable) -> Option<Offset> {
+        table.iter().filter_map(|(_, slot)| slot.counted_ack()).min()
+    }
+
     fn attach(table: &mut SlotTable, hello: &Hello) -> Attached {
         table.attach(hello, Offset::ZERO, ms(0)).unwrap()
     }
@@ -370,14 +343,15 @@ mod tests {
         let mut table = table();
         let link = attach(&mut table, &hello("r", None)).link;
         assert!(table.acked(link, at(10), ms(1)));
-        assert_eq!((table.min_acked(), table.count_acked(at(1))), (None, 0), "slots are missing");
+        assert_eq!((min_acked(&table), table.ackers(at(1)).count()), (None, 0), "slots are missing");
         table.synced(link, at(12));
-        assert_eq!(table.count_acked(at(1)), 0, "it was sent before the first one that counts");
+        assert_eq!(table.ackers(at(1)).count(), 0, "it was sent before the first one that counts");
         table.acked(link, at(12), ms(2));
-        assert_eq!((table.min_acked(), table.count_acked(at(12)), table.count_acked(at(13))), (Some(at(12)), 1, 0));
+        assert_eq!(
+            (min_acked(&table), table.ackers(at(12)).count(), table.ackers(at(13)).count()),
+            (Some(at(12)), 1, 0)
+        );
         assert!(!table.acked(link, at(11), ms(3)), "an ack never goes back");
-        table.resync(link);
-        assert_eq!(table.min_acked(), None);
     }
 
     #[test]
@@ -386,7 +360,7 @@ mod tests {
         let link = attach(&mut table, &observer("o")).link;
         table.synced(link, at(0));
         table.acked(link, at(10), ms(0));
-        assert_eq!((table.min_acked(), table.count_acked(at(0)), table.connected()), (None, 0, 0));
+        assert_eq!((min_acked(&table), table.ackers(at(0)).count(), table.connected()), (None, 0, 0));
         assert_eq!(table.heard().count(), 0);
     }
 
@@ -398,7 +372,7 @@ mod tests {
         table.acked(newest.link, at(3), ms(0));
         let error = table.attach(&hello("r", Some((7, 4))), at(0), ms(0));
         assert_eq!(error, Err(AttachError::OlderDial { dialled: 4, newest: 5 }));
-        assert_eq!(table.min_acked(), Some(at(3)), "the live link is as it was");
+        assert_eq!(min_acked(&table), Some(at(3)), "the live link is as it was");
 
         table.detach(newest.link, ms(0));
         assert!(table.attach(&hello("r", Some((7, 4))), at(0), ms(1)).is_err(), "also while it is away");
@@ -435,7 +409,7 @@ mod tests {
         table.acked(old, at(100), ms(0));
         let new = attach(&mut table, &hello("r", Some((7, 2))));
         assert_eq!(new.replaces, Some(old));
-        assert_eq!(table.min_acked(), None);
+        assert_eq!(min_acked(&table), None);
         // Whatever the old one still says, or that it ends, concerns nobody.
         assert!(!table.acked(old, at(200), ms(1)));
         table.synced(old, at(0));
@@ -448,9 +422,8 @@ mod tests {
         let mut table = table();
         let link = attach(&mut table, &hello("r", None)).link;
         let stays = attach(&mut table, &hello("s", None)).link;
-        assert_eq!((table.expire(ms(99_999)), table.poll_timeout()), (0, None));
+        assert_eq!(table.expire(ms(99_999)), 0);
         table.detach(link, ms(500));
-        assert_eq!(table.poll_timeout(), Some(ms(500 + WINDOW_MS)));
         assert_eq!(table.expire(ms(499 + WINDOW_MS)), 0);
         assert_eq!(table.expire(ms(500 + WINDOW_MS)), 1);
         assert_eq!(table.iter().count(), 1);
@@ -466,8 +439,8 @@ mod tests {
             table.acked(link, at(acked), ms(acked));
         }
         attach(&mut table, &hello("syncing", None));
-        assert_eq!(table.min_acked(), Some(at(5)));
-        assert_eq!([5, 6, 8, 10].map(|next| table.count_acked(at(next))), [3, 2, 1, 0]);
+        assert_eq!(min_acked(&table), Some(at(5)));
+        assert_eq!([5, 6, 8, 10].map(|next| table.ackers(at(next)).count()), [3, 2, 1, 0]);
         let mut heard: Vec<Moment> = table.heard().map(|(_, at)| at).collect();
         heard.sort();
         assert_eq!(heard, [5, 7, 9].map(ms));

@@ -159,7 +159,7 @@ impl Shard {
 
     /// Waits until a replica has applied everything below `next`.
     pub fn wait_for_ack(&self, next: Offset) {
-        let core = self.news.wait_while(self.lock(), |core| core.source.slots().count_acked(next) == 0);
+        let core = self.news.wait_while(self.lock(), |core| core.source.slots().ackers(next).count() == 0);
         drop(core.unwrap());
     }
 
