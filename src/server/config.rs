@@ -40,6 +40,8 @@ pub struct Config {
     pub requirepass: Option<Password>,
     /// Without a password, only loopback is listened on.
     pub protected_mode: bool,
+    /// Whether `DEBUG` damages data for clients of the same machine.
+    pub enable_debug_command: bool,
     /// The password of the upstream.
     pub masterauth: Option<Password>,
     /// What the node is when it starts.
@@ -179,6 +181,7 @@ impl Default for Config {
             maxclients: 10_000,
             requirepass: None,
             protected_mode: true,
+            enable_debug_command: false,
             masterauth: None,
             role: Role::Primary,
             listen_port_base: 16_004,
@@ -437,6 +440,15 @@ pub(super) const KEYS: &[Key] = &[
         default: "true",
         help: "Without a password, listen on nothing but loopback",
         set: |draft, text| boolean(text).map(|yes| draft.config.protected_mode = yes),
+    },
+    Key {
+        section: "server",
+        name: "enable_debug_command",
+        alias: None,
+        value: "BOOL",
+        default: "false",
+        help: "DEBUG CORRUPT damages a value on a replica, for tests",
+        set: |draft, text| boolean(text).map(|yes| draft.config.enable_debug_command = yes),
     },
     Key {
         section: "server",

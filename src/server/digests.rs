@@ -9,6 +9,7 @@
 
 use std::rc::Rc;
 
+use super::node::Node;
 use crate::id::{Digest, Generation, HASH_SLOTS, HashSlot, Offset, SlotRange};
 use crate::resp::{Protocol, Reply};
 use crate::runtime::local::Local;
@@ -102,9 +103,13 @@ pub(super) async fn execute(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
     }
 }
 
-/// `DEBUG CORRUPT key`: alters the value of a key on a replica as if memory had failed, for tests of what finds that.
+/// `DEBUG CORRUPT key`: alters the value of a key on a replica as if memory had failed, for tests of what finds that. Refused
+/// unless the configuration allows it.
 pub(super) async fn corrupt(local: &Rc<Local>, address: &str, key: &[u8], protocol: Protocol, out: &mut Vec<u8>) {
     let mut reply = Reply::new(out, protocol);
+    if !Node::here().shared.config.enable_debug_command {
+        return reply.error("ERR DEBUG CORRUPT is not allowed: enable_debug_command is false");
+    }
     let is_here = address.rsplit_once(':').is_some_and(|(ip, _)| {
         ip.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     });

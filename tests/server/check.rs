@@ -32,7 +32,7 @@ fn nodes_of_one_history_are_compared_under_load() {
     let primary = primary(2);
     primary.ask::<()>(&["SET", "{quiet}", "value"]).expect("SET");
     let mut load = Benchmark::every_type(primary.port, 100_000, 5_000);
-    let replicas = [2, 3].map(|shards| Kevy::replica(shards, primary.port_base));
+    let replicas = [2, 3].map(|shards| Kevy::replica_with(shards, primary.port_base, &["--enable-debug-command"]));
     replicas.iter().for_each(await_synced);
     let [same, other] = &replicas;
     let pairs = [(&primary, same), (other, &primary), (same, other)];

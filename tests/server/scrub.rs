@@ -9,7 +9,7 @@ use crate::wait_until;
 /// A primary whose scrub comes around in two seconds, and a replica of it.
 fn pair(shards: u16, replica_shards: u16) -> (Kevy, Kevy) {
     let primary = Kevy::start(shards, &["--role", "primary", "--scrub-slots-per-second", "8192"]);
-    let replica = Kevy::replica(replica_shards, primary.port_base);
+    let replica = Kevy::replica_with(replica_shards, primary.port_base, &["--enable-debug-command"]);
     (primary, replica)
 }
 
@@ -84,7 +84,7 @@ fn nothing_differs_under_load_and_what_is_corrupted_does() {
 #[test]
 fn a_large_slot_is_proved_in_steps_while_it_is_written_to() {
     let primary = Kevy::start(1, &["--role", "primary", "--scrub-slots-per-second", "0"]);
-    let replica = Kevy::replica(2, primary.port_base);
+    let replica = Kevy::replica_with(2, primary.port_base, &["--enable-debug-command"]);
     let mut connection = primary.connect();
     for chunk in 0..200 {
         let mut pipe = redis::pipe();
@@ -107,7 +107,9 @@ fn a_large_slot_is_proved_in_steps_while_it_is_written_to() {
 
 #[test]
 fn only_a_replica_and_only_here_can_be_corrupted() {
-    let primary = Kevy::primary(1);
+    let off = Kevy::primary(1).ask::<()>(&["DEBUG", "CORRUPT", "key"]).expect_err("off unless it is asked for");
+    assert!(off.to_string().contains("enable_debug_command is false"), "{off}");
+    let primary = Kevy::start(1, &["--enable-debug-command"]);
     primary.ask::<()>(&["SET", "key", "value"]).expect("SET");
     let refused = primary.ask::<()>(&["DEBUG", "CORRUPT", "key"]).expect_err("nobody would record it");
     assert!(refused.to_string().contains("not a replica"), "{refused}");
