@@ -177,6 +177,13 @@ const _: () =
 /// Milliseconds whose slots a scrub that was held up may tell at once.
 pub const SCRUB_BURST_MS: u64 = 100;
 
+/// Milliseconds until a slot that was asked for and did not prove good is asked for again: doubled each time, up to a bound.
+pub const NEED_PAUSE_MS_MIN: u64 = 50;
+/// The longest of these pauses.
+pub const NEED_PAUSE_MS_MAX: u64 = 10_000;
+/// Milliseconds after which it is no longer held against a slot that it was asked for.
+pub const NEED_REMEMBERED_MS: u64 = 60_000;
+
 /// Milliseconds until a slot is proved again after a digest was given up, doubled with each one, up to the second number.
 pub const SCRUB_LOST_MS_MIN: u64 = 100;
 /// The longest of these pauses.

@@ -230,8 +230,7 @@ impl Applier {
             }
             Item::Piece { slot, payload, .. } if self.loading == Some(slot) => {
                 if let Err(error) = keyspace.load(slot, payload) {
-                    tracing::warn!(%error, "a dumped slot could not be loaded; asking for it again");
-                    self.reject(keyspace, slot);
+                    self.reject(keyspace, slot, &error);
                 }
             }
             Item::SlotEnd { slot, digest, .. } if self.loading == Some(slot) => {
@@ -240,8 +239,7 @@ impl Applier {
                     self.loading = None;
                     self.installed(slot);
                 } else {
-                    tracing::warn!(%slot, "a dumped slot differs from its digest; asking for it again");
-                    self.reject(keyspace, slot);
+                    self.reject(keyspace, slot, &"it differs from its digest");
                 }
             }
             Item::SlotDrop { slot } if self.loading == Some(slot) => self.link_cut(keyspace),
@@ -274,9 +272,8 @@ impl Applier {
         let mut least = covered.first;
         for section in sections(first, count, payload) {
             let Ok(section) = section else {
-                tracing::warn!(%first, "packed slots are malformed; asking for them again");
                 for slot in (least..covered.end).filter_map(HashSlot::new) {
-                    self.reject(keyspace, slot);
+                    self.reject(keyspace, slot, &"packed slots are malformed");
                 }
                 return;
             };
@@ -287,13 +284,15 @@ impl Applier {
             self.empty(keyspace, least, slot.get());
             least = slot.get() + 1;
             keyspace.begin(slot);
-            let loaded = keyspace.load(slot, section.records).is_ok();
-            if loaded && keyspace.digest(Copy::Staging, slot) == section.digest {
-                keyspace.install(slot);
-                self.installed(slot);
-            } else {
-                tracing::warn!(%slot, loaded, "a dumped slot does not prove good; asking for it again");
-                self.reject(keyspace, slot);
+            match keyspace.load(slot, section.records) {
+                Err(error) => self.reject(keyspace, slot, &error),
+                Ok(()) if keyspace.digest(Copy::Staging, slot) != section.digest => {
+                    self.reject(keyspace, slot, &"it differs from its digest");
+                }
+                Ok(()) => {
+                    keyspace.install(slot);
+                    self.installed(slot);
+                }
             }
         }
         self.empty(keyspace, least, covered.end);
@@ -403,12 +402,16 @@ impl Applier {
     }
 
     /// What was loaded of `slot` is not good.
-    fn reject<K: Keyspace>(&mut self, keyspace: &mut K, slot: HashSlot) {
+    fn reject<K: Keyspace>(&mut self, keyspace: &mut K, slot: HashSlot, cause: &dyn std::fmt::Display) {
         keyspace.discard(slot);
         if self.loading == Some(slot) {
             self.loading = None;
         }
         self.counters.rejected += 1;
+        if self.counters.rejected.is_power_of_two() {
+            let rejected = self.counters.rejected;
+            tracing::warn!(%slot, %cause, rejected, "a dumped slot is not good; it is asked for again (logged ever more seldom)");
+        }
         self.ask(slot);
     }
 

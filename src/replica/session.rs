@@ -10,6 +10,8 @@
 //! The position is what was **received**, not what was applied: whatever was handed out is applied sooner or later, on the
 //! way that it took, also across a cut.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::handshake::{
     Announced, Answer, AnswerError, Claim, Dialer, Done, Flags, Form, GuardRefusal, Held, Hello, Lineage, Options,
     Password, Purpose, Refusal, ReplicaId, StreamOf, Verdict, Welcome, decode_answer, guard,
@@ -61,6 +63,12 @@ pub struct Session {
     loading: Option<HashSlot>,
     /// Slots that were asked for again.
     needs: SlotSet,
+    /// How often, where that is not long ago.
+    asked: BTreeMap<HashSlot, Asked>,
+    /// Those whose question waits, by when it is due.
+    later: BTreeSet<(Moment, HashSlot)>,
+    /// The latest moment that was told.
+    clock: Moment,
     decoder: Decoder,
     /// What goes out next: the handshake, then lines.
     outbox: Vec<u8>,
@@ -117,6 +125,14 @@ struct Ack {
     sent_at: Moment,
     /// The peer wants to hear it at once, once this is applied.
     wanted: Option<Offset>,
+}
+
+/// A slot that was asked for. One whose repair fails again and again must not go round at the speed of the link.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    times: u32,
+    /// When it was, or will be, asked for last.
+    at: Moment,
 }
 
 /// Whether the link gets anywhere. On a link with check lines a damaged length makes the decoder wait for what will never
@@ -230,6 +246,9 @@ impl Session {
             done: SlotSet::empty(),
             loading: None,
             needs: SlotSet::empty(),
+            asked: BTreeMap::new(),
+            later: BTreeSet::new(),
+            clock: Moment::ZERO,
             decoder: Decoder::new(),
             outbox: Vec::new(),
             ack: Ack::default(),
@@ -269,7 +288,7 @@ impl Session {
     pub fn dial(&mut self, dial: Dial, now: Moment) {
         self.hang_up();
         self.dials += 1;
-        self.heard = now;
+        (self.heard, self.clock) = (now, now);
         self.progress = Progress { at: now, bytes: 0 };
         self.ack.sent = None;
         let hello = Hello {
@@ -301,6 +320,7 @@ impl Session {
         self.decoder.clear();
         self.outbox.clear();
         self.loading = None;
+        self.later.clear();
         self.ack.wanted = None;
         self.promised = None;
         self.whole_due = false;
@@ -313,6 +333,7 @@ impl Session {
         (self.next, self.told) = (Offset::ZERO, Offset::ZERO);
         self.done.clear();
         self.needs.clear();
+        self.asked.clear();
         self.ack = Ack::default();
         self.wary = false;
     }
@@ -325,7 +346,7 @@ impl Session {
     /// Says that `len` bytes were received.
     pub fn recv_advance(&mut self, len: usize, now: Moment) {
         self.decoder.recv_advance(len);
-        self.heard = now;
+        (self.heard, self.clock) = (now, now);
         self.progress.bytes += len;
         if !self.decoder.expects_checks() || self.progress.bytes >= limits::PROGRESS_BYTES {
             self.progress = Progress { at: now, bytes: 0 };
@@ -408,20 +429,52 @@ impl Session {
         }
     }
 
-    /// A slot is to be sent again. `whole` says whether the copy that is here goes on taking frames (a repair), or is not
-    /// to be claimed (its end did not fit).
+    /// A slot is to be sent again: the first time at once, then after a pause that doubles. `whole` says whether the copy that is
+    /// here goes on taking frames (a repair), or is not to be claimed (its end did not fit).
     pub fn need(&mut self, slot: HashSlot, whole: bool) {
         if !whole {
             self.done.remove(slot);
         }
         self.needs.insert(slot);
-        if matches!(self.state, State::Streaming(_)) {
+        let State::Streaming(_) = self.state else { return };
+        let asked = self.asked.entry(slot).or_default();
+        if self.later.contains(&(asked.at, slot)) {
+            return;
+        }
+        if self.clock.ms_since(asked.at) > limits::NEED_REMEMBERED_MS {
+            asked.times = 0;
+        }
+        let pause = match asked.times {
+            0 => 0,
+            times => (limits::NEED_PAUSE_MS_MIN << (times - 1).min(16)).min(limits::NEED_PAUSE_MS_MAX),
+        };
+        *asked = Asked { times: asked.times.saturating_add(1), at: self.clock.plus_ms(pause) };
+        if pause == 0 {
             Upstream::Need(slot).encode(&mut self.outbox);
+            return;
+        }
+        self.later.insert((asked.at, slot));
+        if asked.times.is_power_of_two() {
+            tracing::warn!(%slot, times = asked.times, pause_ms = pause, "a slot has to be asked for again and again");
+        }
+    }
+
+    /// Asks for the slots whose time has come, where they did not come by themselves.
+    fn ask_again(&mut self, now: Moment) {
+        while let Some((at, slot)) = self.later.first().copied()
+            && at <= now
+        {
+            self.later.pop_first();
+            if self.needs.contains(slot) {
+                Upstream::Need(slot).encode(&mut self.outbox);
+            }
         }
     }
 
     /// The next bytes to send, or nothing until something happens.
     pub fn poll_transmit(&mut self, now: Moment) -> Vec<u8> {
+        self.clock = now;
+        self.ask_again(now);
         if matches!(self.state, State::Streaming(Phase::Live)) {
             let asked = self.ack.wanted.is_some_and(|wanted| wanted <= self.ack.applied);
             let moved = self.ack.sent != Some(self.ack.applied);
@@ -437,14 +490,15 @@ impl Session {
 
     /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        let silence = self.progress.at.plus_ms(self.config.link_timeout_ms);
+        let mut due = self.progress.at.plus_ms(self.config.link_timeout_ms);
         match self.state {
-            State::Down => None,
+            State::Down => return None,
             State::Streaming(Phase::Live) if self.ack.sent != Some(self.ack.applied) => {
-                Some(silence.min(self.ack.sent_at.plus_ms(limits::ACK_INTERVAL_MS)))
+                due = due.min(self.ack.sent_at.plus_ms(limits::ACK_INTERVAL_MS));
             }
-            State::Greeting(_) | State::Streaming(_) => Some(silence),
+            State::Greeting(_) | State::Streaming(_) => {}
         }
+        Some(self.later.first().map_or(due, |(at, _)| due.min(*at)))
     }
 
     /// Looks at the clock.
@@ -681,9 +735,45 @@ mod tests {
     }
 
     fn hear(session: &mut Session, bytes: &[u8]) {
+        hear_at(session, bytes, Moment::ZERO);
+    }
+
+    fn hear_at(session: &mut Session, bytes: &[u8], now: Moment) {
         session.recv_slice()[..bytes.len()].copy_from_slice(bytes);
-        session.recv_advance(bytes.len(), Moment::ZERO);
+        session.recv_advance(bytes.len(), now);
         while session.poll_event().unwrap().is_some() {}
+    }
+
+    #[test]
+    fn a_slot_that_has_to_be_asked_for_again_and_again_is_asked_for_less_and_less_often() {
+        let mut session = session();
+        dial(&mut session);
+        hear(&mut session, &promise(5));
+        hear(&mut session, b"+SYNC 5 10 0\r\n+SLOTS 0 16384 10 0\r\n+SYNCEND 10\r\n");
+        let slot = HashSlot::new(3).unwrap();
+        session.poll_transmit(Moment::ZERO);
+        let (mut now, mut pauses) = (Moment::ZERO, Vec::new());
+        let asks = |session: &mut Session, now| session.poll_transmit(now).windows(6).any(|bytes| bytes == b"NEED 3");
+        for _ in 0..11 {
+            session.need(slot, true);
+            session.need(slot, true);
+            let began = now;
+            while !asks(&mut session, now) {
+                let due = session.poll_timeout().unwrap();
+                assert!(due > now);
+                now = due;
+                session.progress.at = now;
+            }
+            pauses.push(now.ms_since(began));
+            assert!(!asks(&mut session, now), "once");
+            // It comes, and is not good again.
+            hear_at(&mut session, b"+SLOTS 3 1 10 0\r\n", now);
+        }
+        assert_eq!(pauses, [0, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
+        now = now.plus_ms(limits::NEED_REMEMBERED_MS + 1);
+        hear_at(&mut session, b"+GETACK\r\n", now);
+        session.need(slot, true);
+        assert!(asks(&mut session, now), "a first time again");
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Scrub {
     pub skipped: u64,
     /// Whole slots that were replaced since they differed.
     pub repaired: u64,
+    /// Dumps of slots that did not prove good.
+    pub rejected: u64,
 }
 
 /// Where a node stands.
@@ -359,6 +361,7 @@ impl Snapshot {
         line(out, format_args!("scrub_slots_differing:{}", self.sum(|s| s.scrub.differing)));
         line(out, format_args!("scrub_slots_skipped:{}", self.sum(|s| s.scrub.skipped)));
         line(out, format_args!("slots_repaired:{}", self.sum(|s| s.scrub.repaired)));
+        line(out, format_args!("slots_rejected:{}", self.sum(|s| s.scrub.rejected)));
     }
 
     fn replication(&self, out: &mut String) {
@@ -833,6 +836,7 @@ scrub_slots_compared:0
 scrub_slots_differing:0
 scrub_slots_skipped:0
 slots_repaired:0
+slots_rejected:0
 
 # Replication
 role:master

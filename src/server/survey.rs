@@ -175,6 +175,7 @@ fn scrub(role: &Role) -> info::Scrub {
                 scrub.differing += counters.differing;
                 scrub.skipped += counters.skipped;
                 scrub.repaired += counters.repaired;
+                scrub.rejected += counters.rejected;
             }
         }
     }
