@@ -955,7 +955,7 @@ mod tests {
             (
                 "[server]\nrole = \"primary\"",
                 "kevy.toml: role = \"primary\": unknown key; there are bind, port, shards, cpus, dir, maxclients, \
-                 maxmemory, maxmemory_policy",
+                 requirepass, protected_mode, enable_debug_command, maxmemory, maxmemory_policy",
             ),
             ("port = 1", "kevy.toml: port = \"1\": a key must stand in one of [server], [replication], [persistence]"),
             ("[clutser]", "kevy.toml: [clutser]: unknown section; there are [server], [replication], [persistence]"),
