@@ -6,7 +6,7 @@ use kevy_replicate::slot::LinkId;
 use kevy_replicate::slotset::SlotSet;
 use kevy_replicate::source::{Source, SourceConfig};
 use kevy_replicate::store::{KeyspaceStore, dispatch, hash};
-use kevy_replicate::wire::{Argv, Command, Decoder, Effects, Item, Message};
+use kevy_replicate::wire::{Argv, Command, Decoder, Effects, Item, Message, Upstream};
 
 fn source(backlog_bytes: usize) -> Source {
     Source::new(SourceConfig {
@@ -35,6 +35,9 @@ struct Reader {
     decoder: Decoder,
     next: Offset,
     digests: Vec<(HashSlot, bool)>,
+    /// How often a slot was begun, and ended.
+    begun: usize,
+    ended: usize,
     is_whole: bool,
 }
 
@@ -59,6 +62,8 @@ impl Reader {
                         assert!(item.at().is_none_or(|at| at == self.next), "{item:?} came at {}", self.next);
                         match item {
                             Item::Digest { slot, digest, .. } => self.digests.push((slot, digest.is_some())),
+                            Item::SlotBegin { .. } => self.begun += 1,
+                            Item::SlotEnd { .. } => self.ended += 1,
                             Item::SyncEnd { .. } => self.is_whole = true,
                             _ => {}
                         }
@@ -135,6 +140,23 @@ fn a_digest_does_not_go_between_two_pieces_of_one_moment() {
     for reader in readers {
         assert_eq!((reader.is_whole, reader.next), (true, source.next()));
     }
+}
+
+#[test]
+fn a_slot_that_is_asked_for_again_while_it_is_dumped_comes_again() {
+    let mut store = KeyspaceStore::new();
+    let mut source = source(64 << 20);
+    write(&mut source, &mut store, &["SET", "long", &"x".repeat(2 << 20)]);
+    let link = attach(&mut source, "a");
+    let mut reader = Reader::default();
+    while reader.begun == 0 {
+        reader.read(&source.poll_transmit(link, &store, Moment::ZERO).unwrap().unwrap());
+    }
+    // A piece that the replica could not load.
+    source.handle_upstream(link, Upstream::Need(hash::slot_of(b"long")), Moment::ZERO).unwrap();
+    reader.drain(&mut source, &store, link, Moment::ZERO);
+    assert_eq!((reader.begun, reader.ended, reader.is_whole), (2, 1, true));
+    assert!(!source.is_syncing(link));
 }
 
 /// A slot that is too large to digest at once, dumped to a link that is told digests of no other slots.

@@ -447,6 +447,10 @@ impl Source {
             // Whoever takes no items cannot have missed one.
             Upstream::Need(_) if link.peer != Peer::Items => Ok(false),
             Upstream::Need(slot) => {
+                // What it has of a slot under way it has rejected, and the end of that must not count as the slot.
+                if self.walk.leave(id, slot) {
+                    link.release(self.backlog.closed());
+                }
                 link.need.insert(slot);
                 link.unproved.remove(slot);
                 link.owes_end = true;

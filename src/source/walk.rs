@@ -86,6 +86,16 @@ impl Walk {
         });
     }
 
+    /// A link wants a slot from its beginning on: it has no part any more in the one that is open. `true`: it had.
+    pub fn leave(&mut self, link: LinkId, slot: HashSlot) -> bool {
+        let had = self.open.iter().any(|open| open.slot == slot && open.members.contains(&link));
+        if had {
+            // It is in no other.
+            self.forget(link);
+        }
+        had
+    }
+
     /// Takes the next slot that the caller needs; small ones that follow it go into the same item.
     fn begin<K: Keyspace>(&mut self, links: &mut [Link], caller: usize, backlog: &Backlog, keyspace: &K) {
         let at = backlog.closed();
