@@ -24,7 +24,7 @@ use crate::id::{Moment, Offset, ShardCount, ShardId};
 use crate::limits;
 use crate::replica::{Dial, Dialled, Event, Session, SessionError};
 use crate::shard::{Batch, Done, Offered, Router};
-use crate::snapshot::Keyspace;
+use crate::snapshot::{Copy, Keyspace};
 use crate::store::hash::locate;
 use crate::timeline::Timeline;
 use crate::wire::Item;
@@ -135,8 +135,6 @@ pub struct Puller {
     stop: Rc<Stop>,
     /// Shared with `INFO`.
     pub standing: Rc<RefCell<Standing>>,
-    /// Tells how many keys the node holds.
-    holds_data: Rc<dyn Fn() -> bool>,
 }
 
 /// Ends the pullers and owners of an upstream that is no longer followed.
@@ -198,7 +196,6 @@ impl Puller {
         lanes: Vec<Option<ToOwner>>,
         dialled: Dialled,
         stop: Rc<Stop>,
-        holds_data: Rc<dyn Fn() -> bool>,
     ) -> Puller {
         let owners = local.count();
         let router = (owners != upstream_shards).then(|| Router::new(stream, upstream_shards.slots_of(stream), owners));
@@ -215,7 +212,6 @@ impl Puller {
             dialled,
             stop,
             standing: Rc::new(RefCell::new(standing)),
-            holds_data,
         }
     }
 
@@ -269,6 +265,20 @@ impl Puller {
         }
     }
 
+    /// Whether the node holds keys of this stream, or they are on their way to their owners. Not those of the other streams: they
+    /// may have come a moment ago from the very primary that is to be judged.
+    async fn holds_data(&self) -> bool {
+        if self.router.as_ref().is_some_and(Router::carries_data) {
+            return true;
+        }
+        let range = self.upstream_shards.slots_of(self.stream);
+        let any = move |local: &Rc<Local>| {
+            let core = local.core();
+            range.iter().any(|slot| core.store.slot_len(Copy::Live, slot) > 0)
+        };
+        self.local.call_all(any).await.contains(&true)
+    }
+
     /// One connection, from its dial to its end.
     async fn link(&mut self) -> PullEnd {
         let timeout = Duration::from_millis(limits::CONNECT_TIMEOUT_MS);
@@ -283,8 +293,7 @@ impl Puller {
             Some(Err(error)) => return error.into(),
             None => return PullEnd::Stopped,
         };
-        // What is on its way to an owner is held, too.
-        let holds_data = (self.holds_data)() || self.router.as_ref().is_some_and(Router::carries_data);
+        let holds_data = self.holds_data().await;
         self.session.dial(Dial { dialled: self.dialled, holds_data }, now());
         let end = match self.follow(&mut stream).await {
             Ok(never) => match never {},

@@ -10,7 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::admission::Freshness;
@@ -122,11 +122,6 @@ impl Shared {
             freshness: Freshness::new(config.replica_max_staleness_ms),
             config,
         }
-    }
-
-    /// Whether any shard holds a key.
-    pub fn holds_data(&self) -> bool {
-        self.keys.iter().any(|keys| keys.load(Ordering::Relaxed) > 0)
     }
 
     /// When links speak, and when they are given up.

@@ -443,22 +443,11 @@ fn start_puller(
     session.set_password(node.settings.borrow().masterauth.clone());
     // The upstream may remember a dial of before; each set-up has four billion numbers of its own.
     session.count_dials_from(node.shared.set_ups.fetch_add(1, Ordering::Relaxed) << 32);
-    let shared = std::sync::Arc::clone(&node.shared);
     let (stop, running) = {
         let pulls = node.pulls.borrow();
         (Rc::clone(&pulls.stop), Rc::clone(&pulls.running))
     };
-    let puller = Puller::new(
-        Rc::clone(local),
-        stream,
-        shards,
-        session,
-        at,
-        lanes,
-        dialled,
-        stop,
-        Rc::new(move || shared.holds_data()),
-    );
+    let puller = Puller::new(Rc::clone(local), stream, shards, session, at, lanes, dialled, stop);
     node.pulls.borrow_mut().streams.push((stream, Rc::clone(&puller.standing)));
     running.set(running.get() + 1);
     let task = async move {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::compare::{assert_becomes_equal, await_caught_up};
 use crate::kevy::Kevy;
 use crate::load::Benchmark;
+use crate::relay::Relay;
 use crate::wait_until;
 
 #[test]
@@ -57,6 +58,27 @@ fn a_primary_that_comes_back_empty_does_not_erase_its_replica() {
     let before = asked();
     wait_until("it asks again and again", || asked() > before + 6);
     assert_eq!(primary.number("sync_full"), 2, "{}", primary.log());
+}
+
+#[test]
+fn a_replica_without_data_follows_its_primary_through_an_empty_restart() {
+    let mut primary = Kevy::primary(2);
+    let relay = Relay::start(primary.port_base, 2);
+    let replica = Kevy::replica(2, relay.port_base);
+    await_caught_up(&primary, &replica);
+    relay.cut();
+    primary.kill();
+    primary.restart();
+    for i in 0..100 {
+        primary.ask::<()>(&["SET", &format!("key:{i}"), "value"]).expect("SET");
+    }
+    // One stream has the new history when the other dials: what came with it is nothing to lose to the same primary.
+    relay.stall_port(1);
+    relay.let_through();
+    wait_until("the first stream is there", || replica.ask::<u64>(&["DBSIZE"]).expect("DBSIZE") > 0);
+    relay.cut();
+    relay.heal();
+    assert_becomes_equal(&primary, &replica);
 }
 
 #[test]
