@@ -14,7 +14,6 @@ use std::rc::Rc;
 
 use super::across::{Join, Part, by_key, run};
 use super::session::ClientSession;
-use crate::id::UnixMs;
 use crate::limits;
 use crate::resp::{Protocol, Reply, decode_multibulk};
 use crate::runtime::local::{Local, unix_now};
@@ -24,7 +23,8 @@ use crate::store::command::{self, Context, Lazy, Random, Refusal, Spec, find};
 use crate::store::{KeyspaceStore, Value, rdb};
 use crate::wire::{Argv, Command, Room};
 
-/// How often a `RENAME` begins anew because somebody wrote to its key meanwhile.
+/// How often a `RENAME` puts the value in its new place first; where somebody writes to its key each time meanwhile, it takes the
+/// value away first.
 const RENAMES_MAX: usize = 16;
 
 /// Executes a command whose keys several shards own.
@@ -235,7 +235,8 @@ async fn copy(
     Ok(())
 }
 
-/// `RENAME`: the value is put in its new place first, and taken from the old one if nobody wrote to it meanwhile.
+/// `RENAME`: the value is put in its new place first, and taken from the old one if nobody wrote to it meanwhile. Where somebody
+/// always did, it is taken away first, and for a moment is in neither place.
 async fn rename(
     local: &Rc<Local>,
     argv: Argv<'_>,
@@ -257,11 +258,18 @@ async fn rename(
             Reply::new(out, client.protocol).integer(0);
             return Ok(());
         }
-        if remove_if_same(local, client, from, payload, expiry).await {
+        if take(local, client, from, Some(Held { payload, expiry })).await.is_some() {
             return done(client, only_missing, out);
         }
     }
-    Err(Refusal::Text("ERR the key was written to again and again while it was renamed").into())
+    if let Some(Held { payload, expiry }) = take(local, client, from, None).await
+        && let Err(stop) = put(local, client, to, &payload, expiry, true).await
+    {
+        // Back where it was; what somebody wrote there meanwhile is newer.
+        put(local, client, from, &payload, expiry, false).await?;
+        return Err(stop);
+    }
+    done(client, only_missing, out)
 }
 
 fn done(client: &ClientSession, only_missing: bool, out: &mut Vec<u8>) -> Result<(), Stop> {
@@ -274,14 +282,16 @@ fn done(client: &ClientSession, only_missing: bool, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// Removes `key` if it holds just this, at once where it lives. `false`: it holds something else.
-async fn remove_if_same(
-    local: &Rc<Local>,
-    client: &mut ClientSession,
-    key: &[u8],
+/// What a key holds, as `DUMP` says it.
+#[derive(PartialEq, Eq)]
+struct Held {
     payload: Vec<u8>,
+    /// As `RESTORE` takes it: 0 for none.
     expiry: i64,
-) -> bool {
+}
+
+/// Removes `key` where it lives, at once, and returns what it held; only if that is what is `expected`, where something is.
+async fn take(local: &Rc<Local>, client: &mut ClientSession, key: &[u8], expected: Option<Held>) -> Option<Held> {
     let at = local.core().store.locate(key);
     let owner = local.count().owner(at.slot);
     let Some(spec) = find(b"DEL") else { unreachable!("DEL is in the table") };
@@ -292,22 +302,25 @@ async fn remove_if_same(
     debug_assert!(matches!(decoded, Ok(Some(_))), "what was just encoded decodes");
     batch.push(spec, Protocol::Resp2, Argv::new(args.as_bytes(), &ranges), &[at]);
     let key = key.to_vec();
-    let expiry = u64::try_from(expiry).ok().filter(|ms| *ms > 0).map(UnixMs::new);
     let remove = move |local: &Rc<Local>| {
         let mut core = local.core();
-        let same = core.store.get(at, &key).is_some_and(|e| e.expiry() == expiry && rdb::encode(&e) == payload);
-        if same {
+        let held = core
+            .store
+            .get(at, &key)
+            .map(|entry| Held { expiry: entry.expiry().map_or(0, |at| at.get() as i64), payload: rdb::encode(&entry) });
+        let taken = held.filter(|held| expected.as_ref().is_none_or(|expected| held == expected));
+        if taken.is_some() {
             batch.execute(&mut core, unix_now());
         }
-        (same, batch)
+        (taken, batch)
     };
-    let (same, batch) = local.call(owner, remove).await;
+    let (taken, batch) = local.call(owner, remove).await;
     local.stream_first().await;
-    if let Some(recorded) = batch.recorded().filter(|_| same) {
+    if let Some(recorded) = batch.recorded().filter(|_| taken.is_some()) {
         client.written.note(owner, recorded);
     }
     local.recycle(batch);
-    same
+    taken
 }
 
 /// `LMOVE`: from one end of a list to an end of another one.
