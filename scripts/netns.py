@@ -157,7 +157,7 @@ class Node:
         self.namespace, self.address = namespace, address
         os.makedirs(directory, exist_ok=True)
         self.log = open(os.path.join(directory, "log"), "w")
-        command = ["ip", "netns", "exec", namespace, os.environ["KEVY"], "--bind", address, "--port", str(PORT), "--cpus", "off",
+        command = ["ip", "netns", "exec", namespace, os.environ["KEVY"], "--bind", address, "--protected-mode", "false", "--port", str(PORT), "--cpus", "off",
                    "--dir", directory, *flags]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         until("the node answers", lambda: self.connect() is not None)
