@@ -49,6 +49,7 @@ pub mod signal;
 pub mod startup;
 #[cfg(feature = "runtime")]
 mod stopwatch;
+#[cfg(feature = "runtime")]
 pub mod stream;
 #[cfg(feature = "runtime")]
 pub mod streamer;

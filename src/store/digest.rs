@@ -122,7 +122,7 @@ pub fn bytes(seed: u64, bytes: &[u8]) -> u64 {
     xxh3_64_with_seed(bytes, seed)
 }
 
-/// The mix of bytes that come one part after the other: what [`bytes`] gives of all of them.
+/// The mix of bytes that come one part after the other: what [`bytes()`] gives of all of them.
 pub struct Parts(Box<Xxh3>);
 
 impl Parts {
