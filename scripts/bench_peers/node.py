@@ -134,10 +134,14 @@ def wait_for(what, condition):
         time.sleep(0.002)
 
 
+def is_past_its_sync(info):
+    return info.get("master_link_status") == "up" and info.get("master_sync_in_progress", "0") == "0"
+
+
 def is_whole(primary, replica):
     """Past its sync, and as far as the primary was when it was asked."""
     theirs, goal = replica.client.info(), int(primary.client.info()["master_repl_offset"])
-    if theirs.get("master_link_status") != "up" or theirs.get("master_sync_in_progress", "0") != "0":
+    if not is_past_its_sync(theirs):
         return False
     wait_for("the replica has what the primary had", lambda: int(replica.client.info()["slave_repl_offset"]) >= goal)
     return True
@@ -146,8 +150,7 @@ def is_whole(primary, replica):
 def caught_up(primary, replica):
     theirs = replica.client.info()
     return (
-        theirs.get("master_link_status") == "up"
-        and theirs.get("master_sync_in_progress", "0") == "0"
+        is_past_its_sync(theirs)
         and int(theirs["slave_repl_offset"]) >= int(primary.client.info()["master_repl_offset"])
         and replica.client.ask("DBSIZE") == primary.client.ask("DBSIZE")
     )

@@ -48,7 +48,7 @@ use super::{Applier, Dial, Dialled, Event, Session, SessionConfig, SessionError}
 use crate::handshake::{IdError, RefuseReason, ReplicaId, SyncReason, Welcome};
 use crate::id::{Generation, Moment, Offset, ShardId};
 use crate::limits;
-use crate::snapshot::{self, Keyspace};
+use crate::snapshot::Keyspace;
 use crate::wire::{Frames, Item};
 
 /// One upstream shard's stream, over a blocking connection.
@@ -256,8 +256,7 @@ impl ReplicaClient {
     pub fn step<K: Keyspace>(&mut self, keyspace: &mut K) -> Result<(), ClientError> {
         let result = self.try_step(keyspace);
         if result.is_err() {
-            let range = self.session.range();
-            self.holds_data = range.iter().any(|slot| keyspace.slot_len(snapshot::Copy::Live, slot) > 0);
+            self.holds_data = keyspace.holds_any_of(self.session.range());
             if let Some(applier) = &mut self.applier {
                 applier.link_cut(keyspace);
             }

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::limits::{ARGS_MAX, BULK_BYTES_MAX, COMMAND_BYTES_MAX};
-use crate::wire::ArgRange;
+use crate::wire::{ArgRange, Argv, Command};
 
 /// What is wrong with the bytes of a command. The texts are the ones that Redis answers, without the leading `ERR`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -130,6 +130,15 @@ pub fn decode_multibulk(buf: &[u8], ranges: &mut Vec<ArgRange>) -> Result<Option
             result
         }
     }
+}
+
+/// The arguments of a command that was encoded here, the verb among them; their ranges are appended to `ranges`. Not of one
+/// that was encoded from no arguments at all.
+pub fn arguments_of<'a>(command: &'a Command, ranges: &'a mut Vec<ArgRange>) -> Argv<'a> {
+    let first = ranges.len();
+    let decoded = decode_multibulk(command.as_bytes(), ranges);
+    debug_assert!(matches!(decoded, Ok(Some(_))), "what was encoded decodes");
+    Argv::new(command.as_bytes(), &ranges[first..])
 }
 
 /// Not a number, or not a canonical one, or one out of bounds.

@@ -12,6 +12,6 @@ pub mod inline;
 pub mod reply;
 pub mod request;
 
-pub use command::{RespError, decode_multibulk};
+pub use command::{RespError, arguments_of, decode_multibulk};
 pub use reply::{Protocol, Reply};
 pub use request::RequestDecoder;

@@ -24,7 +24,7 @@ use crate::id::{Moment, Offset, ShardCount, ShardId};
 use crate::limits;
 use crate::replica::{Dial, Dialled, Event, Session, SessionError};
 use crate::shard::{Batch, Done, Offered, Router};
-use crate::snapshot::{Copy, Keyspace};
+use crate::snapshot::Keyspace;
 use crate::store::hash::locate;
 use crate::timeline::Timeline;
 use crate::wire::Item;
@@ -272,11 +272,7 @@ impl Puller {
             return true;
         }
         let range = self.upstream_shards.slots_of(self.stream);
-        let any = move |local: &Rc<Local>| {
-            let core = local.core();
-            range.iter().any(|slot| core.store.slot_len(Copy::Live, slot) > 0)
-        };
-        self.local.call_all(any).await.contains(&true)
+        self.local.call_all(move |local| local.core().store.holds_any_of(range)).await.contains(&true)
     }
 
     /// One connection, from its dial to its end.

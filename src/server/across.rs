@@ -8,15 +8,14 @@ use std::rc::Rc;
 use super::session::ClientSession;
 use super::together;
 use crate::id::ShardId;
-use crate::resp::{Protocol, Reply};
-use crate::runtime::commands::CommandBatch;
+use crate::resp::{Protocol, Reply, arguments_of};
 use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::shard::following::Refused;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::walk::scan_cursor;
 use crate::store::command::{Flags, Spec};
 use crate::store::{ScanCursor, command};
-use crate::wire::{ArgRange, Argv, Command};
+use crate::wire::{Argv, Command};
 
 /// How the parts of a command become one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,12 +71,7 @@ async fn everywhere(
     join: Join,
     out: &mut Vec<u8>,
 ) {
-    let parts = local.count().shards().map(|owner| Part {
-        owner,
-        argv: Some(owned(argv)),
-        places: Vec::new(),
-        keys: Vec::new(),
-    });
+    let parts = local.count().shards().map(|owner| Part::without_keys(owner, argv));
     let replies = run(local, spec, client, parts.collect()).await;
     put_together(join, &replies, 0, client.protocol, out);
 }
@@ -96,29 +90,24 @@ pub(super) async fn by_key(
         Reply::new(out, client.protocol).error(command::Refusal::Arity(spec.name));
         return;
     }
-    let mut parts: Vec<Part> = Vec::new();
     let keys: Vec<usize> = spec.keys(argv).collect();
+    // By shard, in the order in which they are named first.
+    let mut shares: Vec<(ShardId, Vec<(usize, Located)>)> = Vec::new();
     for (number, index) in keys.iter().enumerate() {
         let at = local.core().store.locate(argv.arg(*index));
         let owner = local.count().owner(at.slot);
-        let part = match parts.iter_mut().find(|part| part.owner == owner) {
-            Some(part) => part,
-            None => {
-                parts.push(Part { owner, argv: None, places: Vec::new(), keys: Vec::new() });
-                parts.last_mut().expect("just pushed")
-            }
-        };
-        part.places.push(at);
-        part.keys.push(number);
-    }
-    for part in &mut parts {
-        let mut args = vec![argv.arg(0)];
-        for number in &part.keys {
-            args.extend((0..step).map(|i| argv.arg(keys[*number] + i)));
+        match shares.iter_mut().find(|(shard, _)| *shard == owner) {
+            Some((_, share)) => share.push((number, at)),
+            None => shares.push((owner, vec![(number, at)])),
         }
-        part.argv = Some(Command::new(&args));
     }
-    let replies = run(local, spec, client, parts).await;
+    let parts = shares.into_iter().map(|(owner, share)| {
+        let arguments = share.iter().flat_map(|(number, _)| (0..step).map(|i| argv.arg(keys[*number] + i)));
+        let args: Vec<&[u8]> = std::iter::once(argv.arg(0)).chain(arguments).collect();
+        let (keys, places) = share.iter().copied().unzip();
+        Part { owner, argv: Command::new(&args), places, keys }
+    });
+    let replies = run(local, spec, client, parts.collect()).await;
     put_together(join, &replies, keys.len(), client.protocol, out);
 }
 
@@ -126,11 +115,19 @@ pub(super) async fn by_key(
 pub(super) struct Part {
     pub owner: ShardId,
     /// What that shard executes.
-    pub argv: Option<Command>,
+    pub argv: Command,
     /// Where its keys live there.
     pub places: Vec<Located>,
     /// Which of the command's keys it has, by number.
     pub keys: Vec<usize>,
+}
+
+impl Part {
+    /// The command as it is, for a shard that is not named by a key.
+    fn without_keys(owner: ShardId, argv: Argv<'_>) -> Part {
+        let argv = Command::new(&argv.iter().collect::<Vec<_>>());
+        Part { owner, argv, places: Vec::new(), keys: Vec::new() }
+    }
 }
 
 /// What a part was answered.
@@ -150,11 +147,7 @@ pub(super) async fn run(
     let mut answers = Vec::new();
     for part in parts {
         let mut batch = local.batch();
-        let Some(argv) = &part.argv else { continue };
-        let mut ranges = Vec::new();
-        if push(&mut batch, spec, client.protocol, argv, &part.places, &mut ranges).is_none() {
-            continue;
-        }
+        batch.push(spec, client.protocol, arguments_of(&part.argv, &mut Vec::new()), &part.places);
         if part.owner == local.id() {
             batch.execute(&mut local.core(), unix_now());
             answers.push((part.owner, part.keys, Ok(batch)));
@@ -179,24 +172,6 @@ pub(super) async fn run(
         local.recycle(batch);
     }
     replies
-}
-
-fn push(
-    batch: &mut CommandBatch,
-    spec: &'static Spec,
-    protocol: Protocol,
-    argv: &Command,
-    places: &[Located],
-    ranges: &mut Vec<ArgRange>,
-) -> Option<()> {
-    // What was just encoded decodes.
-    crate::resp::decode_multibulk(argv.as_bytes(), ranges).ok()??;
-    batch.push(spec, protocol, Argv::new(argv.as_bytes(), ranges), places);
-    Some(())
-}
-
-fn owned(argv: Argv<'_>) -> Command {
-    Command::new(&argv.iter().collect::<Vec<_>>())
 }
 
 fn put_together(join: Join, replies: &[Replied], keys: usize, protocol: Protocol, out: &mut Vec<u8>) {
@@ -233,7 +208,7 @@ fn put_together(join: Join, replies: &[Replied], keys: usize, protocol: Protocol
 }
 
 /// The number of `:n␍␊`.
-fn integer(reply: &[u8]) -> i64 {
+pub(super) fn integer(reply: &[u8]) -> i64 {
     line(reply).and_then(|(text, _)| text.get(1..)?.parse().ok()).unwrap_or(0)
 }
 
@@ -276,7 +251,7 @@ async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, client: &m
         return Reply::new(out, client.protocol).error(Refused::Loading);
     }
     let owner = local.count().owner(cursor.slot());
-    let part = Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() };
+    let part = Part::without_keys(owner, argv);
     let replies = run(local, spec, client, vec![part]).await;
     let Some(Replied { reply, .. }) = replies.first() else { return };
     let next = ShardId::new(owner.get() + 1);
@@ -315,7 +290,7 @@ async fn random_key(
         owner += 1;
     }
     let owner = ShardId::new(owner as u16);
-    let part = Part { owner, argv: Some(owned(argv)), places: Vec::new(), keys: Vec::new() };
+    let part = Part::without_keys(owner, argv);
     for Replied { reply, .. } in run(local, spec, client, vec![part]).await {
         out.extend_from_slice(&reply);
     }

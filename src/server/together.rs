@@ -12,10 +12,10 @@
 
 use std::rc::Rc;
 
-use super::across::{Join, Part, by_key, run};
+use super::across::{Join, Part, by_key, integer, run};
 use super::session::ClientSession;
 use crate::limits;
-use crate::resp::{Protocol, Reply, decode_multibulk};
+use crate::resp::{Protocol, Reply, arguments_of};
 use crate::runtime::local::{Local, unix_now};
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE};
@@ -91,12 +91,10 @@ async fn try_ask(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) 
     let Some(spec) = find(args[0]) else { unreachable!("steps are commands of the table") };
     let command = Command::new(args);
     let mut ranges = Vec::new();
-    let decoded = decode_multibulk(command.as_bytes(), &mut ranges);
-    debug_assert!(matches!(decoded, Ok(Some(_))), "what was just encoded decodes");
-    let places: Vec<Located> =
-        spec.keys(Argv::new(command.as_bytes(), &ranges)).map(|index| local.core().store.locate(args[index])).collect();
+    let keys = spec.keys(arguments_of(&command, &mut ranges));
+    let places: Vec<Located> = keys.map(|index| local.core().store.locate(args[index])).collect();
     let owner = places.first().map_or(local.id(), |at| local.count().owner(at.slot));
-    let part = Part { owner, argv: Some(command), places, keys: Vec::new() };
+    let part = Part { owner, argv: command, places, keys: Vec::new() };
     run(local, spec, client, vec![part]).await.pop().map_or_else(Vec::new, |replied| replied.reply)
 }
 
@@ -105,12 +103,6 @@ fn bulk(reply: &[u8]) -> Option<&[u8]> {
     let rest = reply.strip_prefix(b"$").filter(|rest| !rest.starts_with(b"-"))?;
     let head = memchr::memchr(b'\n', rest)?;
     rest.get(head + 1..rest.len() - 2)
-}
-
-/// The number that a reply is.
-fn integer(reply: &[u8]) -> i64 {
-    let text = reply.strip_prefix(b":").and_then(|rest| std::str::from_utf8(rest.trim_ascii_end()).ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// What a key holds, as `DUMP` says it.
@@ -296,11 +288,7 @@ async fn take(local: &Rc<Local>, client: &mut ClientSession, key: &[u8], expecte
     let owner = local.count().owner(at.slot);
     let Some(spec) = find(b"DEL") else { unreachable!("DEL is in the table") };
     let mut batch = local.batch();
-    let args = Command::new(&[b"DEL", key]);
-    let mut ranges = Vec::new();
-    let decoded = decode_multibulk(args.as_bytes(), &mut ranges);
-    debug_assert!(matches!(decoded, Ok(Some(_))), "what was just encoded decodes");
-    batch.push(spec, Protocol::Resp2, Argv::new(args.as_bytes(), &ranges), &[at]);
+    batch.push(spec, Protocol::Resp2, arguments_of(&Command::new(&[b"DEL", key]), &mut Vec::new()), &[at]);
     let key = key.to_vec();
     let remove = move |local: &Rc<Local>| {
         let mut core = local.core();
@@ -424,9 +412,7 @@ async fn set_if_missing(
     args[0] = b"MSET";
     let command = Command::new(&args);
     let mut ranges = Vec::new();
-    let decoded = decode_multibulk(command.as_bytes(), &mut ranges);
-    debug_assert!(matches!(decoded, Ok(Some(_))), "what was just encoded decodes");
-    by_key(local, mset, Argv::new(command.as_bytes(), &ranges), client, Join::Status, out).await;
+    by_key(local, mset, arguments_of(&command, &mut ranges), client, Join::Status, out).await;
     if out.first() == Some(&b'-') {
         return Err(Stop::Answered(std::mem::take(out)));
     }

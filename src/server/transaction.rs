@@ -18,7 +18,7 @@ use super::session::ClientSession;
 use super::{across, admin, wait};
 use crate::id::ShardId;
 use crate::limits;
-use crate::resp::{Reply, decode_multibulk};
+use crate::resp::{Reply, arguments_of};
 use crate::runtime::commands::{Aborted, CommandBatch, Guard};
 use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::shard::Refused;
@@ -263,10 +263,7 @@ enum Place {
 
 fn prepare(local: &Local, queued: &Queued, ranges: &mut Vec<ArgRange>) -> Prepared {
     let first = ranges.len();
-    // What was encoded when it was queued decodes.
-    let decoded = decode_multibulk(queued.argv.as_bytes(), ranges);
-    debug_assert!(matches!(decoded, Ok(Some(_))));
-    let argv = Argv::new(queued.argv.as_bytes(), &ranges[first..]);
+    let argv = arguments_of(&queued.argv, ranges);
     let spec = queued.spec;
     let store = &local.core().store;
     let located: Vec<Located> = spec.keys(argv).map(|index| store.locate(argv.arg(index))).collect();

@@ -14,7 +14,7 @@
 
 use std::any::Any;
 
-use crate::id::{Digest, HashSlot};
+use crate::id::{Digest, HashSlot, SlotRange};
 use crate::wire::Argv;
 
 /// Where a key lives: computed once, by [`Keyspace::locate`], and handed on with the command.
@@ -128,6 +128,11 @@ pub trait Keyspace {
 
     /// Number of keys in one copy of a slot, expired ones included.
     fn slot_len(&self, copy: Copy, slot: HashSlot) -> usize;
+
+    /// Whether the live copies of these slots hold any key.
+    fn holds_any_of(&self, slots: SlotRange) -> bool {
+        slots.iter().any(|slot| self.slot_len(Copy::Live, slot) > 0)
+    }
 
     /// Appends records of keys of the live slot to `out`, from `from` on, until `out` has grown by about `room` bytes: whole keys as
     /// of now, and large values in pieces. A piece of a string names its place; a piece of a hash, set or sorted set has some of

@@ -15,10 +15,10 @@ use super::refusal::Refusal;
 use super::string::set_effect;
 use crate::id::UnixMs;
 use crate::limits::EFFECT_BYTES_TARGET;
-use crate::resp::{decode_multibulk, double};
+use crate::resp::{arguments_of, double};
 use crate::snapshot::{Copy, Located};
 use crate::store::{Entry, KeyspaceStore, Value, ValueRef};
-use crate::wire::{Argv, Command, Effects, Full, Room};
+use crate::wire::{Command, Effects, Full, Room};
 
 /// Bytes that an argument takes beside its own, at most.
 const ARG_BYTES: usize = 16;
@@ -106,9 +106,7 @@ pub(super) fn apply_all(store: &mut KeyspaceStore, at: Located, effects: &[Comma
     let mut ranges = Vec::new();
     for effect in effects {
         ranges.clear();
-        let decoded = decode_multibulk(effect.as_bytes(), &mut ranges);
-        debug_assert!(matches!(decoded, Ok(Some(_))), "what was encoded decodes");
-        let applied = super::apply(store, Copy::Live, at, Argv::new(effect.as_bytes(), &ranges));
+        let applied = super::apply(store, Copy::Live, at, arguments_of(effect, &mut ranges));
         debug_assert_eq!(applied, Ok(()), "what recreates a value fits a missing key");
     }
 }
