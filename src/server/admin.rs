@@ -73,6 +73,7 @@ pub(super) async fn execute(
             reply.bulk_integer(i64::from(since.subsec_micros()));
         }
         "lastsave" => reply.integer(0),
+        "acl" => acl(argv, &mut reply),
         "client" => client_command::execute(local, client, argv, out).await,
         "command" => introspect::command(argv, &mut reply),
         "config" => config(local, node, argv, &mut reply),
@@ -112,6 +113,16 @@ pub(super) async fn execute(
     }
     true
 }
+
+/// `ACL WHOAMI`; there is one user.
+fn acl(argv: Argv<'_>, reply: &mut Reply<'_>) {
+    match argv.arg(1).to_ascii_lowercase().as_slice() {
+        b"whoami" if argv.len() == 2 => reply.bulk(b"default"),
+        _ => reply.error(NO_USERS),
+    }
+}
+
+const NO_USERS: &str = "ERR ACL is not supported: kevy has no users but default, whose password is requirepass; only ACL WHOAMI is answered";
 
 /// Executes `AUTH [user] password`.
 fn auth(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>) {

@@ -47,7 +47,9 @@ pub(super) async fn execute(local: &Rc<Local>, client: &mut ClientSession, argv:
         (b"unblock", 3 | 4) => unblock(argv, &mut reply),
         (b"getredir", 2) => reply.integer(-1),
         (b"tracking" | b"caching" | b"trackinginfo", _) => {
-            reply.error("ERR client-side tracking is not supported");
+            reply.error(
+                "ERR CLIENT TRACKING is not supported: kevy does not follow what clients keep of what they read",
+            );
         }
         (b"help", 2) => {
             reply.array(HELP.len());

@@ -29,7 +29,7 @@ use crate::runtime::stream::Stream;
 use crate::runtime::turn::Turn;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::table::Handler;
-use crate::store::command::{Flags, Refusal, Spec, find};
+use crate::store::command::{Flags, Refusal, Spec, absent, find};
 use crate::wire::Argv;
 
 /// Serves a client until it goes, or the node ends.
@@ -292,6 +292,9 @@ async fn execute_alone(
 #[cold]
 fn unknown(argv: Argv<'_>, reply: &mut Reply<'_>) {
     let shown = |arg: &[u8]| String::from_utf8_lossy(&arg[..arg.len().min(128)]).into_owned();
+    if let Some(absent) = absent::find(argv.arg(0)) {
+        return reply.error(format_args!("ERR {} is not supported: {}", shown(argv.arg(0)), absent.why));
+    }
     let args: String = argv.iter().skip(1).take(16).map(|arg| format!("'{}' ", shown(arg))).collect();
     reply.error(format_args!("ERR unknown command '{}', with args beginning with: {args}", shown(argv.arg(0))));
 }

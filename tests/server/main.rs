@@ -20,6 +20,7 @@ mod messages;
 mod mirror;
 mod order;
 mod passwords;
+mod refused;
 mod relay;
 mod scrub;
 mod stale;

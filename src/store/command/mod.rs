@@ -9,6 +9,7 @@
 //! An effect names one key and is decided: expiry is absolute, members are chosen, sums of floating-point numbers are done. What
 //! `apply` knows is what `execute` can leave behind, and no more.
 
+pub mod absent;
 mod aggregate;
 mod bits;
 mod combine;

@@ -474,6 +474,7 @@ static TABLE: &[Spec] = &[
     row("quit", -1, NO_KEYS, GREETING, SERVER),
     row("reset", 1, NO_KEYS, GREETING, SERVER),
     row("select", 2, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("acl", -2, NO_KEYS, ALWAYS, SERVER),
     row("client", -2, NO_KEYS, ALWAYS, SERVER),
     row("command", -1, NO_KEYS, ALWAYS, SERVER),
     row("config", -2, NO_KEYS, OPERATOR, SERVER),
