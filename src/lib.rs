@@ -9,9 +9,10 @@
 //!       store/   keyspace, values, expiry, commands and their effects; no I/O
 //!         source/ slot/ replica/ snapshot/   state machines: bytes and `now` in, events and bytes out
 //!           wire/ handshake/ resp/           codecs; needing more bytes is not an error
-//!             id slotset timeline limits     newtypes; every bound in one file
+//!             id slotset timeline limits buffer     newtypes; every bound in one file
 //! ```
 
+pub mod buffer;
 pub mod handshake;
 pub mod id;
 pub mod limits;

@@ -2,7 +2,7 @@
 //! a comment or a string names does not count. It is no Rust parser: what a macro makes up is not seen.
 //!
 //! ```text
-//! main → server → runtime → shard → store → source slot snapshot replica → wire handshake resp → id limits slotset timeline
+//! main → server → runtime → shard → store → source slot snapshot replica → wire handshake resp → buffer id limits slotset timeline
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// From the bottom up. Modules of one layer may import each other as long as there is no cycle.
 const LAYERS: &[&[&str]] = &[
-    &["id", "limits", "slotset", "timeline"],
+    &["buffer", "id", "limits", "slotset", "timeline"],
     &["wire", "handshake", "resp"],
     &["source", "slot", "snapshot", "replica"],
     &["store"],

@@ -11,6 +11,7 @@
 
 use super::command::{Progress, RespError};
 use super::inline;
+use crate::buffer::Buffer;
 use crate::limits::INLINE_BYTES_MAX;
 use crate::wire::{ArgRange, Argv};
 
@@ -29,7 +30,7 @@ const _: () = assert!(READ_BYTES_MIN < BUFFER_BYTES);
 #[derive(Debug)]
 pub struct RequestDecoder {
     /// All of it is initialised; `start <= parsed <= end <= buf.len()`.
-    buf: Vec<u8>,
+    buf: Buffer,
     start: usize,
     parsed: usize,
     end: usize,
@@ -64,7 +65,7 @@ impl RequestDecoder {
     /// A decoder without bytes; its buffer is allocated with the first [`recv_slice`](Self::recv_slice).
     pub fn new() -> RequestDecoder {
         RequestDecoder {
-            buf: Vec::new(),
+            buf: Buffer::default(),
             start: 0,
             parsed: 0,
             end: 0,
@@ -83,7 +84,7 @@ impl RequestDecoder {
             debug_assert!(self.commands.is_empty());
             (self.start, self.parsed, self.end) = (0, 0, 0);
             if self.buf.len() != BUFFER_BYTES {
-                self.buf = vec![0; BUFFER_BYTES];
+                self.buf = Buffer::zeroed(BUFFER_BYTES);
             }
         }
         if self.buf.len() - self.end < READ_BYTES_MIN && self.start > 0 {
@@ -93,8 +94,7 @@ impl RequestDecoder {
             let announced = self.parsed + self.progress.bytes_announced();
             let growth = self.buf.len().min(GROWTH_BYTES_MAX).max(self.buf.len() / 4);
             let wanted = announced.saturating_sub(self.buf.len()).clamp(BUFFER_BYTES, growth.max(BUFFER_BYTES));
-            self.buf.reserve_exact(wanted);
-            self.buf.resize(self.buf.len() + wanted, 0);
+            self.buf.lengthen(self.buf.len() + wanted);
         }
         &mut self.buf[self.end..]
     }
@@ -179,7 +179,7 @@ impl RequestDecoder {
 
     /// Bytes of memory that the buffers take.
     pub fn heap_bytes(&self) -> usize {
-        self.buf.capacity() + self.ranges.capacity() * size_of::<ArgRange>()
+        self.buf.heap_bytes() + self.ranges.capacity() * size_of::<ArgRange>()
     }
 
     /// Decodes the command at `parsed`; `false` where it is not whole. What names no command (an empty line) is skipped.

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::buffer::Buffer;
 use crate::id::ShardId;
 use crate::replica::Ask;
 use crate::snapshot::Located;
@@ -65,7 +66,7 @@ pub struct Done {
 /// Frames in a buffer of their own, with the places of their keys.
 #[derive(Debug, Default)]
 pub struct FrameBatch {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     refs: Vec<FrameRef>,
     args: Vec<ArgRange>,
     located: Vec<Option<Located>>,
@@ -116,7 +117,7 @@ impl FrameBatch {
         debug_assert_eq!(at.is_some(), key_of(frames.get(index).argv).is_some());
     }
 
-    /// Forgets its frames, and keeps its memory.
+    /// Forgets its frames, and keeps its memory if that is the usual.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.refs.clear();

@@ -22,13 +22,14 @@ use super::frame::{Frame, envelope_at};
 use super::item::{Item, Line, parse_line};
 use super::scan::{ArgScan, line};
 use super::{ArgRange, Argv, WireError};
+use crate::buffer::Buffer;
 use crate::id::Offset;
 use crate::limits;
 
 /// Decodes a stream that arrives in pieces.
 #[derive(Debug)]
 pub struct Decoder {
-    buf: Vec<u8>,
+    buf: Buffer,
     /// First byte that has not been handed out.
     start: usize,
     /// One past the last byte received; `start <= end <= buf.len()`.
@@ -176,7 +177,7 @@ impl Decoder {
     /// A decoder with nothing in it.
     pub fn new() -> Decoder {
         Decoder {
-            buf: Vec::new(),
+            buf: Buffer::default(),
             start: 0,
             end: 0,
             taken: 0,
@@ -190,7 +191,7 @@ impl Decoder {
     /// Forgets everything, for another stream. What its buffer took from the system beyond the usual is given back.
     pub fn clear(&mut self) {
         if self.buf.len() > limits::RECV_BYTES {
-            self.buf = Vec::new();
+            self.buf = Buffer::default();
         }
         self.frames.clear();
         self.args.clear();
@@ -222,8 +223,7 @@ impl Decoder {
             self.start = 0;
             self.end = 0;
             if self.buf.len() > limits::RECV_BYTES_KEPT {
-                self.buf.truncate(limits::RECV_BYTES);
-                self.buf.shrink_to_fit();
+                self.buf = Buffer::zeroed(limits::RECV_BYTES);
             }
         }
         if self.buf.len() - self.end < limits::RECV_BYTES / 2 {
@@ -231,7 +231,7 @@ impl Decoder {
             self.end -= self.start;
             self.start = 0;
             if self.buf.len() - self.end < limits::RECV_BYTES / 2 {
-                self.buf.resize((2 * self.end).max(limits::RECV_BYTES), 0);
+                self.buf.lengthen((2 * self.end).max(limits::RECV_BYTES));
             }
         }
         &mut self.buf[self.end..]
@@ -767,7 +767,7 @@ mod tests {
         let Some(Message::Frames(frames)) = decoder.next().unwrap() else { panic!("one frame") };
         assert_eq!(frames.get(0).argv.arg(2).len(), value.len());
         decoder.recv_slice();
-        assert!(decoder.buf.capacity() <= limits::RECV_BYTES_KEPT);
+        assert!(decoder.buf.heap_bytes() <= limits::RECV_BYTES_KEPT);
     }
 
     proptest::proptest! {

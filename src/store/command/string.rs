@@ -9,7 +9,7 @@ use crate::id::UnixMs;
 use crate::limits::BULK_BYTES_MAX;
 use crate::resp::Reply;
 use crate::snapshot::Located;
-use crate::store::value::Text;
+use crate::buffer::Buffer;
 use crate::store::{Entry, KeyspaceStore, Place, Value, ValueRef};
 use crate::wire::{Argv, Command, Effects};
 
@@ -452,7 +452,7 @@ pub(super) fn set_range(
     if end > BULK_BYTES_MAX {
         return Err(TOO_LONG);
     }
-    let write = |bytes: &mut Text| {
+    let write = |bytes: &mut Buffer| {
         bytes.lengthen(end);
         bytes[offset..end].copy_from_slice(part);
     };
@@ -463,8 +463,8 @@ pub(super) fn set_range(
     });
     if is_done.is_none() {
         let mut whole = match store.get(place, key) {
-            Some(entry) => Text::from(in_entry(entry)?),
-            None => Text::default(),
+            Some(entry) => Buffer::from(in_entry(entry)?),
+            None => Buffer::default(),
         };
         write(&mut whole);
         store.set_string(place, key, &whole, expiry);

@@ -9,15 +9,14 @@ mod packed;
 mod parted;
 mod ranked;
 pub mod set;
-pub mod text;
 pub mod zset;
 
 pub use hash::Hash;
 pub use list::List;
 pub use set::Set;
-pub use text::Text;
 pub use zset::Zset;
 
+use crate::buffer::Buffer;
 use crate::limits::{VALUE_PIECE_BYTES, VALUE_PIECE_MEMBERS};
 use crate::snapshot::record::{Kind, Reader, RecordError, put_bytes, put_f64, put_varint};
 use crate::store::digest;
@@ -38,7 +37,7 @@ const SMALL_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug)]
 pub enum Value {
     /// A string too long for the slab.
-    Str(Text),
+    Str(Buffer),
     /// Fields with values.
     Hash(Hash),
     /// Elements in an order.
@@ -165,7 +164,7 @@ impl Value {
 
     fn without_members(kind: Kind) -> Value {
         match kind {
-            Kind::String => Value::Str(Text::default()),
+            Kind::String => Value::Str(Buffer::default()),
             Kind::Hash => Value::Hash(Hash::new()),
             Kind::List => Value::List(List::new()),
             Kind::Set => Value::Set(Set::new()),

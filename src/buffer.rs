@@ -1,5 +1,6 @@
-//! A string that is too long for the slab. Above a megabyte it lies in memory of its own from the system, which grows without being
-//! copied and is given back in slices: a string of any length can be appended to, overwritten and freed in short turns.
+//! Bytes in a row that may become many: a long string of the store, what a socket has received of a long command. Above a megabyte
+//! they lie in memory of their own from the system, which grows without being copied, takes none where it was not touched, and is
+//! given back in slices: bytes of any length can be appended to, overwritten and freed in short turns.
 //!
 //! ```text
 //! Short   │ bytes │                        a vector
@@ -12,32 +13,45 @@ use std::ops::{Deref, DerefMut};
 use memmap2::MmapMut;
 
 /// Bytes in a row.
-pub struct Text(Form);
+pub struct Buffer(Form);
 
 enum Form {
     Short(Vec<u8>),
     Long {
         map: MmapMut,
-        /// Bytes of the string; those of the mapping behind it are zero.
+        /// Bytes that are there; those of the mapping behind them are zero.
         len: usize,
     },
 }
 
-/// Bytes from which on a string has a mapping.
+/// Bytes from which on a buffer has a mapping.
 const LONG_BYTES: usize = 1 << 20;
 
-/// A string of which so many bytes are left is dropped at once.
+/// A buffer of which so many bytes are left is dropped at once.
 const DROPPED_BYTES: usize = 256 << 10;
 
-impl Text {
+impl Buffer {
+    /// That many zeros.
+    pub fn zeroed(len: usize) -> Buffer {
+        let mut buffer = Buffer::default();
+        buffer.lengthen(len);
+        buffer
+    }
+
     /// Appends `bytes`.
+    #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         let len = self.len();
+        if let Form::Short(short) = &mut self.0
+            && len + bytes.len() < LONG_BYTES
+        {
+            return short.extend_from_slice(bytes);
+        }
         self.lengthen(len + bytes.len());
         self[len..].copy_from_slice(bytes);
     }
 
-    /// Appends zeros up to a length. A string that is as long already stays as it is.
+    /// Appends zeros up to a length. What is as long already stays as it is.
     pub fn lengthen(&mut self, new_len: usize) {
         match &mut self.0 {
             Form::Short(bytes) if new_len < LONG_BYTES => bytes.resize(new_len.max(bytes.len()), 0),
@@ -63,7 +77,16 @@ impl Text {
         }
     }
 
-    /// Bytes of memory outside the value itself.
+    /// Forgets the bytes. What was not long keeps its memory, to be filled again.
+    #[inline]
+    pub fn clear(&mut self) {
+        match &mut self.0 {
+            Form::Short(bytes) => bytes.clear(),
+            Form::Long { .. } => *self = Buffer::default(),
+        }
+    }
+
+    /// Bytes of memory outside the buffer itself.
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Short(bytes) => bytes.capacity(),
@@ -90,7 +113,7 @@ impl Text {
 /// A multiple of every page size that is in use.
 const PAGE_BYTES: usize = 64 << 10;
 
-/// Bytes of a mapping for a string of this length: some more appends fit it.
+/// Bytes of a mapping for this length: some more appends fit it.
 fn with_room(len: usize) -> usize {
     (len + len / 8 + LONG_BYTES).next_multiple_of(2 << 20)
 }
@@ -117,30 +140,30 @@ fn resize(map: &mut MmapMut, len: usize) -> bool {
     true
 }
 
-impl Default for Text {
-    fn default() -> Text {
-        Text(Form::Short(Vec::new()))
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer(Form::Short(Vec::new()))
     }
 }
 
-impl From<&[u8]> for Text {
-    fn from(bytes: &[u8]) -> Text {
+impl From<&[u8]> for Buffer {
+    fn from(bytes: &[u8]) -> Buffer {
         if bytes.len() < LONG_BYTES {
-            return Text(Form::Short(bytes.to_vec()));
+            return Buffer(Form::Short(bytes.to_vec()));
         }
-        let mut text = Text::default();
-        text.extend_from_slice(bytes);
-        text
+        let mut buffer = Buffer::default();
+        buffer.extend_from_slice(bytes);
+        buffer
     }
 }
 
-impl From<Vec<u8>> for Text {
-    fn from(bytes: Vec<u8>) -> Text {
-        if bytes.len() < LONG_BYTES { Text(Form::Short(bytes)) } else { Text::from(&bytes[..]) }
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Buffer {
+        if bytes.len() < LONG_BYTES { Buffer(Form::Short(bytes)) } else { Buffer::from(&bytes[..]) }
     }
 }
 
-impl Deref for Text {
+impl Deref for Buffer {
     type Target = [u8];
 
     #[inline]
@@ -152,7 +175,7 @@ impl Deref for Text {
     }
 }
 
-impl DerefMut for Text {
+impl DerefMut for Buffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.0 {
@@ -162,9 +185,9 @@ impl DerefMut for Text {
     }
 }
 
-impl fmt::Debug for Text {
+impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Text").field(&self.escape_ascii().to_string()).finish()
+        f.debug_tuple("Buffer").field(&self.escape_ascii().to_string()).finish()
     }
 }
 
@@ -173,43 +196,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_what_a_vector_is_at_every_length() {
+    fn a_buffer_is_what_a_vector_is_at_every_length() {
         let mut random = fastrand::Rng::with_seed(3);
-        let (mut text, mut model) = (Text::default(), Vec::new());
+        let (mut buffer, mut model) = (Buffer::default(), Vec::new());
         for _ in 0..200 {
             let part = vec![random.u8(..); random.usize(..100_000)];
             if random.bool() {
-                text.extend_from_slice(&part);
+                buffer.extend_from_slice(&part);
                 model.extend_from_slice(&part);
             } else {
                 let len = random.usize(..model.len() + 200_000);
-                text.lengthen(len);
+                buffer.lengthen(len);
                 model.resize(len.max(model.len()), 0);
             }
             if !model.is_empty() {
                 let at = random.usize(..model.len());
-                (text[at], model[at]) = (7, 7);
+                (buffer[at], model[at]) = (7, 7);
             }
-            assert!(*text == *model, "at length {}", model.len());
+            assert!(*buffer == *model, "at length {}", model.len());
         }
-        assert!(matches!(text.0, Form::Long { .. }));
-        assert!(*Text::from(model.clone()) == *model);
+        assert!(matches!(buffer.0, Form::Long { .. }));
+        assert!(*Buffer::from(model.clone()) == *model);
     }
 
     #[test]
-    fn a_long_text_is_given_back_in_slices_and_the_rest_stays() {
+    fn a_long_buffer_is_given_back_in_slices_and_the_rest_stays() {
         let bytes: Vec<u8> = (0..8_000_000u32).map(|n| n as u8).collect();
-        let mut text = Text::from(&bytes[..]);
+        let mut buffer = Buffer::from(&bytes[..]);
         let mut steps = 0;
-        while !text.release(LONG_BYTES) {
+        while !buffer.release(LONG_BYTES) {
             steps += 1;
-            assert!(*text == bytes[..text.len()]);
-            assert!(text.heap_bytes() <= bytes.len() - steps * (LONG_BYTES - PAGE_BYTES));
+            assert!(*buffer == bytes[..buffer.len()]);
+            assert!(buffer.heap_bytes() <= bytes.len() - steps * (LONG_BYTES - PAGE_BYTES));
         }
         assert_eq!(steps, 7);
-        let mut text = Text::from(&bytes[..]);
-        assert!(!text.release(0), "a look takes nothing and leaves what is dear to drop");
-        assert_eq!(text.len(), bytes.len());
-        assert!(Text::from(&[1; 1_000][..]).release(1));
+        let mut buffer = Buffer::from(&bytes[..]);
+        assert!(!buffer.release(0), "a look takes nothing and leaves what is dear to drop");
+        assert_eq!(buffer.len(), bytes.len());
+        assert!(Buffer::from(&[1; 1_000][..]).release(1));
     }
 }
