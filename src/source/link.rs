@@ -17,8 +17,8 @@ use crate::id::{HashSlot, Moment, Offset};
 use crate::limits;
 use crate::slot::LinkId;
 use crate::slotset::SlotSet;
-use crate::wire::check::CHECK_LINE_BYTES_MAX;
-use crate::wire::{Check, Item};
+use crate::wire::Item;
+use crate::wire::item::Sealed;
 
 /// One replica's link, as the merge of frames and dump items sees it.
 #[derive(Debug)]
@@ -41,8 +41,6 @@ pub(super) struct Link {
     queued_bytes: usize,
     /// Most dump bytes that wait, one item and what ends it excepted.
     queue_bytes_max: usize,
-    /// The check line of a large item that was sent last: it goes before anything else.
-    check_due: Bytes,
     /// Since when the queue has been found full, if it has not been empty since.
     full_since: Option<Moment>,
 }
@@ -66,15 +64,14 @@ struct Held {
     asked: bool,
 }
 
-/// Bytes up to which an item is copied to be sent together with its check.
-const SEALED_TOGETHER_BYTES_MAX: usize = 4 << 10;
-
 /// A dump item that waits for its turn.
 #[derive(Debug)]
 struct Queued {
     /// The position that it shows: it is sent when the cursor stands there.
     at: Offset,
     bytes: Bytes,
+    /// Whether it asks for an acknowledgement.
+    is_question: bool,
 }
 
 impl Link {
@@ -91,34 +88,8 @@ impl Link {
             queue: VecDeque::new(),
             queued_bytes: 0,
             queue_bytes_max,
-            check_due: Bytes::new(),
             full_since: None,
         }
-    }
-
-    /// An item or a control line as it is sent: with its check, where the link has checks. That of a large one is
-    /// [due](Self::take_check) behind it, so that nothing large is copied.
-    pub fn seal(&mut self, item: Bytes) -> Bytes {
-        if !self.checks {
-            return item;
-        }
-        let due = self.take_check();
-        let check = Check::of(self.cursor.next(), &item);
-        let mut out = Vec::with_capacity(due.len() + SEALED_TOGETHER_BYTES_MAX + CHECK_LINE_BYTES_MAX);
-        out.extend_from_slice(&due);
-        if due.is_empty() && item.len() > SEALED_TOGETHER_BYTES_MAX {
-            check.encode_to(&mut out);
-            self.check_due = Bytes::from(out);
-            return item;
-        }
-        out.extend_from_slice(&item);
-        check.encode_to(&mut out);
-        Bytes::from(out)
-    }
-
-    /// The check line that goes before anything else; empty if there is none.
-    pub fn take_check(&mut self) -> Bytes {
-        std::mem::take(&mut self.check_due)
     }
 
     /// Whether one more dump item may wait for this link.
@@ -153,7 +124,7 @@ impl Link {
 
     /// Whether anything can be sent at once, where frames are sent up to `closed`.
     pub fn has_something(&self, closed: Offset) -> bool {
-        !self.check_due.is_empty() || !self.queue.is_empty() || self.cursor.next() < self.frames_until().min(closed)
+        !self.queue.is_empty() || self.cursor.next() < self.frames_until().min(closed)
     }
 
     /// Dump bytes that wait.
@@ -180,11 +151,13 @@ impl Link {
         }
     }
 
-    pub fn push(&mut self, at: Offset, bytes: Bytes) {
+    /// Queues an item that was sealed at `at`.
+    pub fn push(&mut self, at: Offset, item: &Sealed) {
+        let bytes = item.of_link(self.checks);
         assert!(self.cursor.next() <= at, "a dump item must not lie behind its link's cursor");
         debug_assert!(self.queue.back().is_none_or(|q| q.at <= at));
         self.queued_bytes += bytes.len();
-        self.queue.push_back(Queued { at, bytes });
+        self.queue.push_back(Queued { at, bytes, is_question: false });
     }
 
     /// Asks for an acknowledgement behind everything up to `at`. One question that still waits is enough: what comes after its
@@ -195,9 +168,11 @@ impl Link {
             held.asked = true;
             return;
         }
-        let question = Item::<&[u8]>::GetAck.encode();
-        if self.queue.back().is_none_or(|last| last.bytes != question) {
-            self.push(at, question);
+        if !self.queue.back().is_some_and(|last| last.is_question) {
+            self.push(at, &Item::<&[u8]>::GetAck.seal(at, self.checks));
+            if let Some(question) = self.queue.back_mut() {
+                question.is_question = true;
+            }
         }
     }
 
@@ -216,7 +191,7 @@ impl Link {
     pub fn end_if_whole(&mut self, at: Offset) {
         if self.owes_end && self.need.is_empty() {
             self.owes_end = false;
-            self.push(at, Item::<&[u8]>::SyncEnd { at }.encode());
+            self.push(at, &Item::<&[u8]>::SyncEnd { at }.seal(at, self.checks));
         }
     }
 }

@@ -290,9 +290,9 @@ impl Source {
     fn tell_digest(&mut self, slot: HashSlot, digest: Option<Digest>, waiting_max: usize) -> Offset {
         self.backlog.close_run();
         let at = self.backlog.closed();
-        let line = Item::<&[u8]>::Digest { slot, at, digest }.encode();
+        let line = Item::<&[u8]>::Digest { slot, at, digest }.seal(at, self.backlog.has_checks());
         for link in self.links.iter_mut().filter(|link| link.takes_digest_of(slot, waiting_max)) {
-            link.push(at, line.clone());
+            link.push(at, &line);
             if digest.is_some() {
                 link.unproved.remove(slot);
             }
@@ -388,7 +388,7 @@ impl Source {
                     self.counters.sync_partial_err += 1;
                 }
                 let sync = Item::<&[u8]>::Sync { generation: history.generation, at: next, last_tx: 0 };
-                link.push(next, sync.encode());
+                link.push(next, &sync.seal(next, link.checks));
             }
             Verdict::Stream if hello.claim != Claim::Empty => self.counters.sync_partial_ok += 1,
             Verdict::Stream => {}
@@ -473,10 +473,6 @@ impl Source {
         let index = self.links.iter().position(|l| l.id == id).ok_or(LinkError::Replaced)?;
         loop {
             let link = &mut self.links[index];
-            let check = link.take_check();
-            if !check.is_empty() {
-                return Ok(Some(check));
-            }
             let until = link.frames_until().min(self.backlog.closed());
             if link.cursor.next() < until {
                 let read = if link.checks { Backlog::read_checked } else { Backlog::read };
@@ -486,7 +482,7 @@ impl Source {
                 return Ok(Some(if strip { backlog::without_group_lines(bytes) } else { bytes }));
             }
             if let Some(bytes) = link.pop() {
-                return Ok(Some(link.seal(bytes)));
+                return Ok(Some(bytes));
             }
             if link.need.is_empty() {
                 return Ok(None);
@@ -510,7 +506,7 @@ impl Source {
     pub fn heartbeat(&mut self, id: LinkId) -> Option<Bytes> {
         let ping = Item::<&[u8]>::Ping { generation: self.config.generation, next: self.backlog.closed() };
         let link = self.links.iter_mut().find(|l| l.id == id)?;
-        (link.peer != Peer::Frames).then(|| link.seal(ping.encode()))
+        (link.peer != Peer::Frames).then(|| ping.seal(link.cursor.next(), link.checks).of_link(link.checks))
     }
 
     /// Asks every replica of ours to acknowledge at once.
@@ -542,7 +538,7 @@ impl Source {
         self.backlog.has_checks() && hello.options().is_some_and(|options| options.flags.crc && options.flags.items)
     }
 
-    /// Whether a link that needs no slots can be given more at once: frames, items, or the check of an item.
+    /// Whether a link that needs no slots can be given more at once: frames or items.
     pub fn has_something_for(&self, link: LinkId) -> bool {
         self.links.iter().any(|l| l.id == link && l.has_something(self.backlog.closed()))
     }

@@ -128,11 +128,11 @@ impl Walk {
         }
         self.next = HashSlot::from_crc16((first.get() + count) % HASH_SLOTS as u16);
         self.slots_dumped += u64::from(count);
-        let bytes = Item::Slots { first, count, at, payload }.encode();
+        let item = Item::Slots { first, count, at, payload }.seal(at, backlog.has_checks());
         let packed = || (first.get()..first.get() + count).filter_map(HashSlot::new);
         self.unproved.remove_range(SlotRange { first: first.get(), end: first.get() + count });
         for link in links.iter_mut().filter(|l| self.is_free(l) && packed().any(|slot| l.need.contains(slot))) {
-            link.push(at, bytes.clone());
+            link.push(at, &item);
             for slot in packed() {
                 link.need.remove(slot);
             }
@@ -143,12 +143,12 @@ impl Walk {
     /// Begins a slot that does not fit one item; `records` are its first piece, and `cursor` is behind it.
     fn open_slot(&mut self, slot: HashSlot, cursor: DumpCursor, records: &[u8], links: &mut [Link], backlog: &Backlog) {
         let at = backlog.closed();
-        let begin = Item::<&[u8]>::SlotBegin { slot, at }.encode();
-        let piece = Item::Piece { slot, at, payload: records }.encode();
+        let begin = Item::<&[u8]>::SlotBegin { slot, at }.seal(at, backlog.has_checks());
+        let piece = Item::Piece { slot, at, payload: records }.seal(at, backlog.has_checks());
         let mut members = Vec::new();
         for link in links.iter_mut().filter(|l| self.is_free(l) && l.need.contains(slot)) {
-            link.push(at, begin.clone());
-            link.push(at, piece.clone());
+            link.push(at, &begin);
+            link.push(at, &piece);
             if cursor.frozen {
                 link.hold(at);
             }
@@ -166,7 +166,7 @@ impl Walk {
         let mut payload = Vec::with_capacity(limits::DUMP_STEP_BYTES * 5 / 4);
         let rest = keyspace.dump(slot, cursor, limits::DUMP_STEP_BYTES, &mut payload);
         let bytes = bytes + payload.len();
-        let piece = Item::Piece { slot, at, payload }.encode();
+        let piece = Item::Piece { slot, at, payload }.seal(at, backlog.has_checks());
         let end = rest.is_none().then(|| {
             // What the keyspace is now is not what it was where the members are held.
             let small = bytes <= limits::DIGEST_AT_ONCE_BYTES_MAX && held.is_none();
@@ -175,19 +175,19 @@ impl Walk {
                 true => self.unproved.remove(slot),
                 false => self.unproved.insert(slot),
             };
-            Item::<&[u8]>::SlotEnd { slot, at, digest }.encode()
+            Item::<&[u8]>::SlotEnd { slot, at, digest }.seal(at, backlog.has_checks())
         });
         let holds = rest.as_ref().is_some_and(|cursor| cursor.frozen);
         members.retain(|member| {
             let Some(link) = links.iter_mut().find(|l| l.id == *member) else { return false };
             if !link.has_room() {
-                link.push(at, Item::<&[u8]>::SlotDrop { slot }.encode());
+                link.push(at, &Item::<&[u8]>::SlotDrop { slot }.seal(at, link.checks));
                 link.release(backlog.closed());
                 return false;
             }
-            link.push(at, piece.clone());
+            link.push(at, &piece);
             if let Some(end) = &end {
-                link.push(at, end.clone());
+                link.push(at, end);
                 link.need.remove(slot);
                 if self.unproved.contains(slot) {
                     link.unproved.insert(slot);

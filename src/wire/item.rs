@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::WireError;
+use super::check::{CHECK_LINE_BYTES_MAX, Check};
 use super::scan::shown;
 use crate::id::{Digest, Generation, HashSlot, Offset};
 use crate::limits;
@@ -89,9 +90,41 @@ pub enum Item<P> {
     },
 }
 
+/// An encoded item, its check line behind it: the same bytes for every link.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    bytes: Bytes,
+    item_len: usize,
+}
+
+impl Sealed {
+    /// What a link sends, with checks or without.
+    ///
+    /// # Panics
+    /// With checks, if it was sealed without.
+    pub fn of_link(&self, checks: bool) -> Bytes {
+        assert!(!checks || self.item_len < self.bytes.len(), "an item for a link with checks was sealed without");
+        if checks { self.bytes.clone() } else { self.bytes.slice(..self.item_len) }
+    }
+}
+
 impl<P: AsRef<[u8]>> Item<P> {
     /// Encodes the item.
     pub fn encode(&self) -> Bytes {
+        Bytes::from(self.encode_with_room(0))
+    }
+
+    /// Encodes the item once for all links that send it where it stands, `from`; with its check line where some of them have checks.
+    pub fn seal(&self, from: Offset, checks: bool) -> Sealed {
+        let mut bytes = self.encode_with_room(if checks { CHECK_LINE_BYTES_MAX } else { 0 });
+        let item_len = bytes.len();
+        if checks {
+            Check::of(from, &bytes).encode_to(&mut bytes);
+        }
+        Sealed { bytes: Bytes::from(bytes), item_len }
+    }
+
+    fn encode_with_room(&self, room: usize) -> Vec<u8> {
         let (line, payload): (String, &[u8]) = match self {
             Item::Sync { generation, at, last_tx } => (format!("+SYNC {generation} {at} {last_tx}\r\n"), b""),
             Item::Slots { first, count, at, payload } => {
@@ -110,10 +143,10 @@ impl<P: AsRef<[u8]>> Item<P> {
             Item::GetAck => ("+GETACK\r\n".into(), b""),
             Item::Ping { generation, next } => (format!("+PING {generation} {next}\r\n"), b""),
         };
-        let mut out = Vec::with_capacity(line.len() + payload.len());
+        let mut out = Vec::with_capacity(line.len() + payload.len() + room);
         out.extend_from_slice(line.as_bytes());
         out.extend_from_slice(payload);
-        Bytes::from(out)
+        out
     }
 }
 

@@ -5,11 +5,11 @@ use super::refusal::{
     NOT_A_FLOAT, NOT_AN_INTEGER, NOT_FINITE, NOT_POSITIVE, OVERFLOW, Refusal, SYNTAX, TOO_LONG, WRONG_TYPE,
 };
 use super::{Context, Misfit, NOTHING, Outcome, group};
+use crate::buffer::Buffer;
 use crate::id::UnixMs;
 use crate::limits::BULK_BYTES_MAX;
 use crate::resp::Reply;
 use crate::snapshot::Located;
-use crate::buffer::Buffer;
 use crate::store::{Entry, KeyspaceStore, Place, Value, ValueRef};
 use crate::wire::{Argv, Command, Effects};
 
