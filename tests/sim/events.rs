@@ -26,6 +26,8 @@ events! {
     Write 5_000,
     /// A write was recorded as a group of frames.
     Group 200,
+    /// … of a transaction.
+    Transaction 200,
     /// A command found its key expired, and the DEL was recorded.
     ExpiredOnPrimary 10,
     /// A stream was synced from nothing or anew.
@@ -52,8 +54,16 @@ events! {
     OlderDial 0,
     /// The primary started anew, without data.
     PrimaryRestart 10,
+    /// … and with another number of shards.
+    PrimaryReshaped 2,
     /// A replica started anew, without data.
     ReplicaRestart 20,
+    /// … and with another number of shards.
+    ReplicaReshaped 5,
+    /// A replica began to follow a primary that has another number of shards than it had.
+    FollowedAnew 2,
+    /// … and shows its clients what it had, until a stream's sync begins.
+    KeptAnew 2,
     /// A replica kept its data from a primary that had lost its own.
     GuardRefused 5,
     /// A replica was told to follow although it had something to lose.

@@ -76,9 +76,15 @@ impl History {
         self.commands.insert(begin, crossing);
     }
 
-    /// The command on several keys whose frames begin at `begin`.
+    /// The command on several keys whose frames begin at `begin`. A transaction is one only if its group changes both slots.
     pub fn command(&self, begin: Offset) -> Option<Crossing> {
-        self.commands.get(&begin).copied()
+        let crossing = *self.commands.get(&begin)?;
+        if let (Kind::Exec, Some((source, target))) = (crossing.kind, crossing.slots) {
+            let end = self.group_around(begin.next())?;
+            let changes = [source, target].iter().all(|slot| self.concerns(*slot, begin, end));
+            return changes.then_some(crossing);
+        }
+        Some(crossing)
     }
 
     fn note(&mut self, slot: HashSlot) {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use kevy_replicate::store::command;
 
-use crate::workload::{Args, args};
+use crate::workload::{Request, args};
 
 /// Where a slot stands at a point of a stream that is being synced.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -44,11 +44,22 @@ pub enum Kind {
     Lmove,
     Smove,
     SunionStore,
+    /// A transaction on several keys.
+    Exec,
 }
 
 impl Kind {
-    const EVERY: [Kind; 8] =
-        [Kind::Rename, Kind::Copy, Kind::Mset, Kind::Del, Kind::FlushAll, Kind::Lmove, Kind::Smove, Kind::SunionStore];
+    const EVERY: [Kind; 9] = [
+        Kind::Rename,
+        Kind::Copy,
+        Kind::Mset,
+        Kind::Del,
+        Kind::FlushAll,
+        Kind::Lmove,
+        Kind::Smove,
+        Kind::SunionStore,
+        Kind::Exec,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -60,6 +71,7 @@ impl Kind {
             Kind::Lmove => "LMOVE",
             Kind::Smove => "SMOVE",
             Kind::SunionStore => "SUNIONSTORE",
+            Kind::Exec => "EXEC",
         }
     }
 
@@ -68,22 +80,29 @@ impl Kind {
         Kind::EVERY.into_iter().filter(|kind| command::find(kind.name().as_bytes()).is_some())
     }
 
-    /// The kind of a command, and the numbers of the arguments that are its source and its target.
-    pub fn of(args: &Args) -> Option<(Kind, usize, usize)> {
-        let kind = Kind::EVERY.into_iter().find(|kind| args[0].eq_ignore_ascii_case(kind.name().as_bytes()))?;
-        match kind {
-            Kind::FlushAll => Some((kind, 0, 0)),
-            Kind::SunionStore => Some((kind, 2, 1)),
-            Kind::Mset => (args.len() > 3).then_some((kind, 1, 3)),
-            Kind::Rename | Kind::Copy | Kind::Del | Kind::Lmove | Kind::Smove => {
-                (args.len() > 2).then_some((kind, 1, 2))
+    /// The kind of what a client asked for, with its source and its target: none where it is about all keys.
+    pub fn of(request: &Request) -> Option<(Kind, Option<[&[u8]; 2]>)> {
+        let args = match request {
+            Request::Command(args) => args,
+            Request::Transaction(commands) => {
+                let (first, last) = (commands.first()?, commands.last()?);
+                return Some((Kind::Exec, Some([&first[1], &last[1]])));
             }
-        }
+        };
+        let kind = Kind::EVERY.into_iter().find(|kind| args[0].eq_ignore_ascii_case(kind.name().as_bytes()))?;
+        let (source, target) = match kind {
+            Kind::FlushAll => return Some((kind, None)),
+            Kind::SunionStore => (2, 1),
+            Kind::Mset => (1, 3),
+            Kind::Rename | Kind::Copy | Kind::Del | Kind::Lmove | Kind::Smove => (1, 2),
+            Kind::Exec => unreachable!("EXEC ends a transaction"),
+        };
+        Some((kind, Some([args.get(source)?, args.get(target)?])))
     }
 
-    /// Commands that prepare and then do it, from a key that is there to one that may be.
-    pub fn commands(self, source: &str, target: &str, value: &str) -> Vec<Args> {
-        match self {
+    /// What prepares and then does it, from a key that is there to one that may be.
+    pub fn requests(self, source: &str, target: &str, value: &str) -> Vec<Request> {
+        let commands = match self {
             Kind::Rename => vec![args(&["RENAME", source, target])],
             Kind::Copy => vec![args(&["COPY", source, target, "REPLACE"])],
             Kind::Mset => vec![args(&["MSET", source, value, target, value])],
@@ -92,14 +111,23 @@ impl Kind {
             Kind::Lmove => vec![args(&["RPUSH", source, value]), args(&["LMOVE", source, target, "LEFT", "RIGHT"])],
             Kind::Smove => vec![args(&["SADD", source, value]), args(&["SMOVE", source, target, value])],
             Kind::SunionStore => vec![args(&["SADD", source, value]), args(&["SUNIONSTORE", target, source])],
-        }
+            Kind::Exec => {
+                let commands = [
+                    &["LPUSH", source, value][..],
+                    &["LMOVE", source, target, "RIGHT", "LEFT"],
+                    &["RPUSH", target, value],
+                ];
+                return vec![Request::Transaction(commands.map(args).into())];
+            }
+        };
+        commands.into_iter().map(Request::from).collect()
     }
 
     /// The type that both keys must be of, as the workload names it; `None`: any.
     pub fn type_wanted(self) -> Option<&'static str> {
         match self {
             Kind::Rename | Kind::Copy | Kind::Mset | Kind::Del | Kind::FlushAll => None,
-            Kind::Lmove => Some("l"),
+            Kind::Lmove | Kind::Exec => Some("l"),
             Kind::Smove | Kind::SunionStore => Some("e"),
         }
     }

@@ -1,6 +1,10 @@
 //! What a seed decides before anything runs.
 
 use fastrand::Rng;
+use kevy_replicate::id::ShardCount;
+
+/// Most shards of a node that comes back with any number of them.
+pub const SHARDS_MAX: u16 = 4;
 
 /// The shape of a run.
 #[derive(Clone, Debug)]
@@ -64,6 +68,8 @@ pub struct Plan {
     pub replica_restart_every: u64,
     /// One in this many ticks restarts the primary.
     pub primary_restart_every: u64,
+    /// Whether nodes come back from a restart with any number of shards.
+    pub reshapes: bool,
     /// One in this many writes is a FLUSHALL.
     pub flush_every: u64,
 }
@@ -109,6 +115,7 @@ impl Plan {
             replica_restart_every: one_of(&[60, 200, 1_000_000]),
             primary_restart_every: one_of(&[150, 1_000_000, 1_000_000, 1_000_000]),
             flush_every: one_of(&[30, 100, 1_000]),
+            reshapes: one_of(&[0, 1]) == 1,
         };
         if seed % 4 == 3 { plan.with_long_syncs(&mut one_of) } else { plan }
     }
@@ -146,8 +153,15 @@ impl Plan {
             cut_every: u64::MAX,
             replica_restart_every: u64::MAX,
             primary_restart_every: u64::MAX,
+            reshapes: false,
             flush_every: u64::MAX,
         }
+    }
+
+    /// How many shards the primary may ever have.
+    pub fn primary_counts(&self) -> Vec<ShardCount> {
+        let counts = if self.reshapes { 1..=SHARDS_MAX } else { self.primary_shards..=self.primary_shards };
+        counts.filter_map(ShardCount::new).collect()
     }
 
     /// The same shape with syncs that take long: large slots in small pieces over narrow links, in a window that holds.

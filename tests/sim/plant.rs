@@ -31,10 +31,14 @@ pub enum Plant {
     IgnoreDigests,
     /// A replica's digest in steps is of its last moment, not of the position that it is compared at.
     DigestOfEnd,
+    /// A replica goes on as before where its primary has another number of shards.
+    IgnoreReshape,
+    /// A replica that follows anew shows nothing of what it had.
+    ForgetKept,
 }
 
 impl Plant {
-    pub const BUGS: [Plant; 13] = [
+    pub const BUGS: [Plant; 15] = [
         Plant::SkipFrame,
         Plant::ApplyTwice,
         Plant::AckBeforeApply,
@@ -48,5 +52,7 @@ impl Plant {
         Plant::DigestOneLate,
         Plant::IgnoreDigests,
         Plant::DigestOfEnd,
+        Plant::IgnoreReshape,
+        Plant::ForgetKept,
     ];
 }

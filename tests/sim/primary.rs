@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::plant::Plant;
 use crate::store::Dumped;
 use crate::watch::Watch;
-use crate::workload::Args;
+use crate::workload::{Args, Request};
 
 pub struct Primary {
     pub generation: Generation,
@@ -53,9 +53,8 @@ struct Connection {
 pub struct Closed;
 
 impl Primary {
-    /// A primary that starts without data. `number` tells its starts apart.
-    pub fn start(plan: &Plan, plant: Plant, number: u64) -> Primary {
-        let shards = ShardCount::new(plan.primary_shards).unwrap();
+    /// A primary of so many shards that starts without data. `number` tells its starts apart.
+    pub fn start(plan: &Plan, shards: ShardCount, plant: Plant, number: u64) -> Primary {
         let generation = Generation::new(plan.seed << 8 | (number + 1)).unwrap();
         let shard = |shard| {
             let mut source = Source::new(SourceConfig {
@@ -105,21 +104,34 @@ impl Primary {
 }
 
 impl Shard {
-    /// Executes one command and records what it did. `true` if that was anything.
-    pub fn execute(&mut self, args: &Args, now: UnixMs, events: &mut Events) -> bool {
+    /// Executes what a client asks for and records what it did. `true` if that was anything.
+    pub fn execute(&mut self, request: &Request, now: UnixMs, events: &mut Events) -> bool {
+        let next = self.source().next();
+        match request {
+            Request::Command(args) => self.command(args, now, events),
+            Request::Transaction(commands) => {
+                self.core.begin_group();
+                commands.iter().for_each(|args| self.command(args, now, events));
+                self.core.end_group();
+            }
+        }
+        let frames = self.source().next().since(next);
+        events.add(Event::Group, u64::from(frames > 1));
+        events.add(Event::Transaction, (frames > 1 && matches!(request, Request::Transaction(_))).into());
+        frames > 0
+    }
+
+    fn command(&mut self, args: &Args, now: UnixMs, events: &mut Events) {
         let encoded = Command::new(args);
         let mut ranges = Vec::new();
         let argv = crate::argv_of(encoded.as_bytes(), &mut ranges);
         let spec = command::find(argv.arg(0)).unwrap_or_else(|| panic!("{argv:?} is no command"));
         let at: Vec<_> = spec.keys(argv).map(|index| hash::locate(argv.arg(index))).collect();
         let mut reply = Vec::new();
-        let (next, expired) = (self.source().next(), self.core.counters().expired_keys);
+        let expired = self.core.counters().expired_keys;
         self.core.execute(spec, argv, &at, now, &mut Reply::new(&mut reply, Protocol::Resp2));
         assert!(!reply.is_empty(), "{argv:?} has no answer");
         events.add(Event::ExpiredOnPrimary, self.core.counters().expired_keys - expired);
-        let frames = self.source().next().since(next);
-        events.add(Event::Group, u64::from(frames > 1));
-        frames > 0
     }
 
     pub fn source(&self) -> &Source {

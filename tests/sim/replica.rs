@@ -8,6 +8,7 @@ use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCoun
 use kevy_replicate::replica::{Ask, Dial, Dialled, Event as Said, Session, SessionConfig, SessionError};
 use kevy_replicate::shard::following::{Following, Offered, Policy};
 use kevy_replicate::shard::{Batch, Body, Done, Role, Router, Shard as Core};
+use kevy_replicate::slotset::SlotSet;
 use kevy_replicate::snapshot::{Copy, Keyspace};
 use kevy_replicate::store::{KeyspaceStore, ScanCursor, hash};
 use kevy_replicate::wire::{Decoder, Frames, Item, Message};
@@ -20,6 +21,8 @@ use crate::store::Applied;
 /// Looked at only where a bit has flipped: a length that became too long makes a replica wait.
 const LINK_TIMEOUT_MS: u64 = 10_000;
 
+const POLICY: Policy = Policy { read_only: true, serve_stale: false };
+
 /// The connection is to be closed.
 #[derive(Debug)]
 pub struct Ended;
@@ -29,8 +32,17 @@ pub struct Replica {
     streams: Vec<Stream>,
     owners: Vec<Owner>,
     shards: ShardCount,
+    /// How many shards it takes its upstream to have.
+    upstream: ShardCount,
+    /// How often it began to follow.
+    set_ups: u64,
+    run: u64,
+    /// Its upstream turned out to have another number of shards: what was received is applied, and then it follows anew.
+    reshaping: bool,
     /// Whether it keeps its data from a primary that came back empty.
     guarded: bool,
+    /// Whether it was told to follow one all the same.
+    accepts_empty: bool,
     plant: Plant,
 }
 
@@ -92,42 +104,93 @@ struct Owner {
 }
 
 impl Replica {
-    pub fn start(plan: &Plan, plant: Plant, index: usize, run: u64) -> Replica {
-        let id = format!("replica-{index}");
-        let upstream = ShardCount::new(plan.primary_shards).unwrap();
-        let shards = ShardCount::new(plan.replica_shards[index]).unwrap();
+    /// A replica of `shards` shards without data, of a primary that has `upstream` shards. `run` tells its starts apart.
+    pub fn start(
+        plan: &Plan,
+        shards: ShardCount,
+        upstream: ShardCount,
+        plant: Plant,
+        index: usize,
+        run: u64,
+    ) -> Replica {
+        let owner = |owner| {
+            let following = Following::new(shards.slots_of(owner), upstream, POLICY);
+            let mut core = Core::new(owner, shards, Role::Replica(Box::new(following)), plan.seed);
+            core.store.set_digest_step_bytes(plan.digest_step_bytes);
+            Owner { core, effects: 0, positions: Vec::new() }
+        };
+        let mut replica = Replica {
+            id: format!("replica-{index}"),
+            streams: Vec::new(),
+            owners: shards.shards().map(owner).collect(),
+            shards,
+            upstream,
+            set_ups: 0,
+            run,
+            reshaping: false,
+            guarded: false,
+            accepts_empty: false,
+            plant,
+        };
+        replica.set_up(plan, upstream);
+        replica
+    }
+
+    /// Follows a primary of `upstream` shards from now on, with nothing of its history, as the server does: what is here is shown
+    /// until the sync of its stream begins.
+    pub fn set_up(&mut self, plan: &Plan, upstream: ShardCount) {
+        self.set_ups += 1;
+        self.upstream = upstream;
+        (self.reshaping, self.guarded) = (false, false);
+        for owner in &mut self.owners {
+            let kept = if self.plant == Plant::ForgetKept { SlotSet::empty() } else { owner.core.served() };
+            let following = Following::new(owner.core.range(), upstream, POLICY).keeping(kept);
+            owner.core.role = Role::Replica(Box::new(following));
+            owner.core.store.digest_forget_all();
+            owner.positions = upstream.shards().map(|_| None).collect();
+        }
         let ring = || Ring { batches: VecDeque::new(), capacity: plan.ring_batches, done: VecDeque::new() };
-        let stream = |stream: ShardId| Stream {
-            session: Session::new(SessionConfig {
-                id: ReplicaId::new(&id).unwrap(),
-                run,
+        let stream = |stream: ShardId| {
+            let mut session = Session::new(SessionConfig {
+                id: ReplicaId::new(&self.id).unwrap(),
+                run: self.run,
                 stream: Some(stream),
                 items: true,
                 observer: false,
                 client: None,
                 repl_base: None,
-                accept_empty_primary: false,
+                accept_empty_primary: self.accepts_empty,
                 link_timeout_ms: LINK_TIMEOUT_MS,
-            }),
-            unchecked: None,
-            router: Router::new(stream, upstream.slots_of(stream), shards),
-            rings: shards.shards().map(|_| ring()).collect(),
+            });
+            session.count_dials_from(self.set_ups << 32);
+            Stream {
+                session,
+                unchecked: None,
+                router: Router::new(stream, upstream.slots_of(stream), self.shards),
+                rings: self.shards.shards().map(|_| ring()).collect(),
+            }
         };
-        let policy = Policy { read_only: true, serve_stale: false };
-        let owner = |owner| {
-            let following = Following::new(shards.slots_of(owner), upstream, policy);
-            let mut core = Core::new(owner, shards, Role::Replica(Box::new(following)), plan.seed);
-            core.store.set_digest_step_bytes(plan.digest_step_bytes);
-            Owner { core, effects: 0, positions: upstream.shards().map(|_| None).collect() }
-        };
-        Replica {
-            streams: upstream.shards().map(stream).collect(),
-            owners: shards.shards().map(owner).collect(),
-            shards,
-            guarded: false,
-            plant,
-            id,
-        }
+        self.streams = upstream.shards().map(stream).collect();
+    }
+
+    /// Whether it is about to follow anew; and whether all that it had received is applied.
+    pub fn reshaping(&self) -> Option<bool> {
+        self.reshaping.then(|| self.streams.iter().all(|stream| stream.router.is_drained()))
+    }
+
+    /// How many shards it takes its upstream to have: so many streams it follows.
+    pub fn upstream(&self) -> ShardCount {
+        self.upstream
+    }
+
+    /// How many shards it has.
+    pub fn shards(&self) -> ShardCount {
+        self.shards
+    }
+
+    /// The slots of a stream.
+    pub fn slots_of(&self, stream: usize) -> SlotRange {
+        self.streams[stream].router.range()
     }
 
     pub fn id(&self) -> &str {
@@ -138,6 +201,7 @@ impl Replica {
     pub fn consent(&mut self) -> bool {
         let guarded = std::mem::take(&mut self.guarded);
         if guarded {
+            self.accepts_empty = true;
             for stream in &mut self.streams {
                 stream.session.set_accept_empty_primary(true);
             }
@@ -197,8 +261,12 @@ impl Replica {
                 match session.poll_event() {
                     Ok(None) => break,
                     Ok(Some(said)) => {
-                        if matches!(said, Said::Welcomed(_)) {
+                        if let Said::Welcomed(welcome) = &said {
                             self.guarded = false;
+                            if welcome.shards != self.upstream && self.plant != Plant::IgnoreReshape {
+                                self.reshaping = true;
+                                return Err(Ended);
+                            }
                         }
                         if let Said::Welcomed(welcome) = &said
                             && welcome.verdict == Verdict::Stream
@@ -405,6 +473,11 @@ impl Replica {
         self.owners[owner].core.serves(slot)
     }
 
+    /// Whether clients are shown keys of `slot`, whoever owns it.
+    pub fn shows(&self, slot: HashSlot) -> bool {
+        self.serves(self.owner_of(slot), slot)
+    }
+
     pub fn digest(&self, slot: HashSlot) -> Digest {
         self.store(self.owner_of(slot)).digest(Copy::Live, slot)
     }
@@ -420,7 +493,7 @@ impl Replica {
         )
     }
 
-    fn owner_of(&self, slot: HashSlot) -> usize {
+    pub fn owner_of(&self, slot: HashSlot) -> usize {
         self.shards.owner(slot).index()
     }
 }

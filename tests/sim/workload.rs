@@ -1,65 +1,106 @@
 //! What clients write: few keys of few slots, so that everything meets everything.
 
 use fastrand::Rng;
-use kevy_replicate::id::{HashSlot, ShardCount, ShardId};
+use kevy_replicate::id::{HashSlot, ShardCount, SlotRange};
 use kevy_replicate::store::hash;
 
 pub type Args = Vec<Vec<u8>>;
 
+/// What a client asks for at once.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// One command.
+    Command(Args),
+    /// What stands between a MULTI and its EXEC.
+    Transaction(Vec<Args>),
+}
+
+impl From<Args> for Request {
+    fn from(command: Args) -> Request {
+        Request::Command(command)
+    }
+}
+
+impl Request {
+    pub fn commands(&self) -> &[Args] {
+        match self {
+            Request::Command(command) => std::slice::from_ref(command),
+            Request::Transaction(commands) => commands,
+        }
+    }
+
+    pub fn is_flushall(&self) -> bool {
+        self.commands().iter().any(|command| command[0] == b"FLUSHALL")
+    }
+}
+
 /// Writes commands for one primary.
 pub struct Workload {
-    /// The hash tags whose slots each shard owns.
-    tags: Vec<Vec<String>>,
+    /// The hash tags that keys have, with their slots.
+    tags: Vec<(HashSlot, String)>,
     keys: usize,
     flush_every: u64,
     counter: u64,
 }
 
 impl Workload {
-    /// About `tags` hash tags over `shards` shards, at least two a shard.
-    pub fn new(shards: ShardCount, tags: usize, keys: usize, flush_every: u64) -> Workload {
-        let per_shard = (tags / usize::from(shards.get())).max(2);
-        let mut of_shard = vec![Vec::new(); usize::from(shards.get())];
+    /// About `tags` hash tags, so many that with each of `counts` there are at least two a shard.
+    pub fn new(counts: &[ShardCount], tags: usize, keys: usize, flush_every: u64) -> Workload {
+        let mut lacking: Vec<Vec<usize>> =
+            counts.iter().map(|count| vec![(tags / usize::from(count.get())).max(2); count.get().into()]).collect();
+        let mut chosen = Vec::new();
         for number in 0.. {
-            let tag = format!("{{{number}}}");
-            let owner = shards.owner(hash::locate(tag.as_bytes()).slot);
-            if of_shard[owner.index()].len() < per_shard {
-                of_shard[owner.index()].push(tag);
-            }
-            if of_shard.iter().all(|tags| tags.len() == per_shard) {
+            if lacking.iter().flatten().all(|lacking| *lacking == 0) {
                 break;
             }
+            let tag = format!("{{{number}}}");
+            let slot = hash::slot_of(tag.as_bytes());
+            let owners: Vec<usize> = counts.iter().map(|count| count.owner(slot).index()).collect();
+            if lacking.iter().zip(&owners).any(|(lacking, owner)| lacking[*owner] > 0) {
+                lacking.iter_mut().zip(&owners).for_each(|(l, owner)| l[*owner] = l[*owner].saturating_sub(1));
+                chosen.push((slot, tag));
+            }
         }
-        Workload { tags: of_shard, keys, flush_every, counter: 0 }
+        Workload { tags: chosen, keys, flush_every, counter: 0 }
     }
 
-    /// The slots of a shard that ever hold a key.
-    pub fn slots(&self, shard: ShardId) -> impl Iterator<Item = HashSlot> + '_ {
-        self.tags[shard.index()].iter().map(|tag| hash::slot_of(tag.as_bytes()))
+    /// The slots of a range that ever hold a key.
+    pub fn slots(&self, range: SlotRange) -> impl Iterator<Item = HashSlot> + '_ {
+        self.tags.iter().map(|(slot, _)| *slot).filter(move |slot| range.contains(*slot))
     }
 
-    fn key(&self, shard: ShardId, kind: &str, rng: &mut Rng) -> String {
-        let tags = &self.tags[shard.index()];
+    fn key(&self, range: SlotRange, kind: &str, rng: &mut Rng) -> String {
+        let tags: Vec<&String> =
+            self.tags.iter().filter(|(slot, _)| range.contains(*slot)).map(|(_, tag)| tag).collect();
         format!("{}{kind}{}", tags[rng.usize(..tags.len())], rng.usize(..self.keys))
     }
 
     /// A key of a type in a slot that clients write to.
-    pub fn key_in(&self, shard: ShardId, slot: HashSlot, kind: Option<&str>, rng: &mut Rng) -> String {
-        let tag = self.tags[shard.index()].iter().find(|tag| hash::slot_of(tag.as_bytes()) == slot);
+    pub fn key_in(&self, slot: HashSlot, kind: Option<&str>, rng: &mut Rng) -> String {
+        let (_, tag) = self.tags.iter().find(|(of, _)| *of == slot).expect("one of the slots");
         let kind = kind.unwrap_or_else(|| KINDS[rng.usize(..KINDS.len())]);
-        format!("{}{kind}{}", tag.expect("one of the slots"), rng.usize(..self.keys))
+        format!("{tag}{kind}{}", rng.usize(..self.keys))
     }
 
-    /// A command whose keys are all of `shard`. `now_ms` is the primary's clock.
-    pub fn command(&mut self, shard: ShardId, now_ms: u64, rng: &mut Rng) -> Args {
-        self.counter += 1;
+    /// What a client asks for of the shard that owns `range`. `now_ms` is the primary's clock.
+    pub fn request(&mut self, range: SlotRange, now_ms: u64, rng: &mut Rng) -> Request {
         if rng.u64(..self.flush_every) == 0 {
-            return args(&["FLUSHALL"]);
+            return args(&["FLUSHALL"]).into();
         }
+        if rng.u8(..30) == 0 {
+            let commands = 0..rng.usize(1..5);
+            return Request::Transaction(commands.map(|_| self.command(range, now_ms, rng)).collect());
+        }
+        self.command(range, now_ms, rng).into()
+    }
+
+    /// A command whose keys are all of `range`.
+    fn command(&mut self, range: SlotRange, now_ms: u64, rng: &mut Rng) -> Args {
+        self.counter += 1;
         let n = self.counter.to_string();
         // A key of any type now and then: what holds a value of another type answers with an error, or is replaced.
         let any = |rng: &mut Rng| KINDS[rng.usize(..KINDS.len())];
-        let key = |kind: &str, rng: &mut Rng| self.key(shard, kind, rng);
+        let key = |kind: &str, rng: &mut Rng| self.key(range, kind, rng);
         let member = || format!("m{}", small(self.counter));
         let soon = (now_ms + rng.u64(1..60)).to_string();
         let index = rng.i8(-4..4).to_string();

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
-use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardId, UnixMs};
+use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, SlotRange, UnixMs};
 use kevy_replicate::limits;
 use kevy_replicate::replica::Ask;
 use kevy_replicate::slot::State;
@@ -19,12 +19,12 @@ use crate::history::{Crossing, History};
 use crate::link::Link;
 use crate::matrix::{Cell, Kind, Matrix, Place};
 use crate::places::Places;
-use crate::plan::Plan;
+use crate::plan::{Plan, SHARDS_MAX};
 use crate::plant::Plant;
 use crate::primary::Primary;
 use crate::replica::{Ended, Replica};
 use crate::watch::Watch;
-use crate::workload::{Args, Workload};
+use crate::workload::{Args, Request, Workload};
 
 /// Ticks within which a healed and quiet cluster must have come to rest.
 const TICKS_TO_CONVERGE: u64 = 30_000;
@@ -51,10 +51,12 @@ pub struct World {
     archive: HashMap<Generation, Vec<History>>,
     /// What a slot held that a replica does not have whole: until it is replaced or flushed, it may not change.
     stale: HashMap<(usize, HashSlot), Digest>,
+    /// Slots that a replica shows as they were before it followed its primary anew, until their stream's sync begins.
+    kept: HashSet<(usize, HashSlot)>,
     /// Of each replica and stream: where slots stand behind everything that has arrived.
     places: Vec<Vec<Places>>,
-    /// Slots of which a damaged piece was sent to a stream of a replica.
-    damaged: HashSet<(usize, usize, HashSlot)>,
+    /// Slots of which a damaged piece was sent to a replica.
+    damaged: HashSet<(usize, HashSlot)>,
     /// What was spoiled in a replica's memory and is not yet as it was recorded again.
     spoiled: HashSet<(usize, HashSlot)>,
     /// Whether nothing goes wrong any more.
@@ -100,11 +102,14 @@ enum Noticed {
 impl World {
     pub fn new(plan: Plan, plant: Plant, traced: bool) -> World {
         let rng = Rng::with_seed(plan.seed);
-        let primary = Primary::start(&plan, plant, 0);
-        let shards = primary.shard_count();
-        let workload = Workload::new(shards, plan.tags, plan.keys, plan.flush_every);
-        let replicas: Vec<Replica> =
-            (0..plan.replica_shards.len()).map(|index| Replica::start(&plan, plant, index, index as u64)).collect();
+        let shards = ShardCount::new(plan.primary_shards).expect("a plan has shards");
+        let primary = Primary::start(&plan, shards, plant, 0);
+        let workload = Workload::new(&plan.primary_counts(), plan.tags, plan.keys, plan.flush_every);
+        let counts = plan.replica_shards.iter().map(|count| ShardCount::new(*count).expect("a plan has shards"));
+        let replicas: Vec<Replica> = counts
+            .enumerate()
+            .map(|(index, count)| Replica::start(&plan, count, shards, plant, index, index as u64))
+            .collect();
         let links = replicas.iter().map(|_| shards.shards().map(|_| Connection::Down { until: 0 }).collect()).collect();
         let mut world = World {
             rng,
@@ -127,6 +132,7 @@ impl World {
             half_open: Vec::new(),
             archive: HashMap::new(),
             stale: HashMap::new(),
+            kept: HashSet::new(),
             open_turns: vec![false; usize::from(shards.get())],
             primary,
             plan,
@@ -197,26 +203,33 @@ impl World {
     fn write(&mut self) {
         let shard = self.rng.usize(..self.primary.shards.len());
         let aimed = if self.plan.aims && self.rng.bool() { self.aim(shard) } else { None };
-        let Some((rarity, commands)) = aimed else {
+        let Some((rarity, requests)) = aimed else {
             let clock = self.clock_ms + self.now;
-            let command = self.workload.command(ShardId::new(shard as u16), clock, &mut self.rng);
-            return self.execute(shard, &command);
+            let request = self.workload.request(self.slots_of(shard), clock, &mut self.rng);
+            return self.execute(shard, request);
         };
-        commands.iter().for_each(|args| self.execute(shard, args));
+        requests.into_iter().for_each(|request| self.execute(shard, request));
         // What does not come often is made use of.
         for _ in 0..rarity {
-            let Some((_, commands)) = self.aim(shard) else { break };
-            commands.iter().for_each(|args| self.execute(shard, args));
+            let Some((_, requests)) = self.aim(shard) else { break };
+            requests.into_iter().for_each(|request| self.execute(shard, request));
         }
+    }
+
+    /// The slots that a shard of the primary owns.
+    fn slots_of(&self, shard: usize) -> SlotRange {
+        self.primary.shards[shard].source().range()
     }
 
     /// A command on several keys whose slots stand, at the end of some stream that is being synced, as they stood least often; and how
     /// rare that is.
-    fn aim(&mut self, shard: usize) -> Option<(u8, Vec<Args>)> {
-        let id = ShardId::new(shard as u16);
+    fn aim(&mut self, shard: usize) -> Option<(u8, Vec<Request>)> {
         let replica = self.rng.usize(..self.replicas.len());
-        let Connection::Up { number, primary_is_gone: false, .. } = self.links[replica][shard] else { return None };
-        let places = self.primary.shards[shard].places(number)?.while_syncing(self.workload.slots(id))?;
+        let Some(Connection::Up { number, primary_is_gone: false, .. }) = self.links[replica].get(shard) else {
+            return None;
+        };
+        let slots = self.workload.slots(self.slots_of(shard));
+        let places = self.primary.shards[shard].places(*number)?.while_syncing(slots)?;
         let kinds: Vec<Kind> = Kind::all().collect();
         // FLUSHALL leaves little to aim at.
         let kind = kinds[self.rng.usize(..kinds.len())];
@@ -237,16 +250,17 @@ impl World {
             // One that is there, if one is: what is dumped or not yet dumped is what matters.
             let there = self.primary.shards[shard].keys_in(slot, wanted);
             if there.is_empty() || self.rng.u8(0..4) == 0 {
-                self.workload.key_in(id, slot, wanted, &mut self.rng)
+                self.workload.key_in(slot, wanted, &mut self.rng)
             } else {
                 there[self.rng.usize(..there.len())].clone()
             }
         };
         let (source, target) = (key(source), key(target));
-        Some((rarity, kind.commands(&source, &target, &self.now.to_string())))
+        Some((rarity, kind.requests(&source, &target, &self.now.to_string())))
     }
 
-    fn execute(&mut self, shard: usize, args: &Args) {
+    fn execute(&mut self, shard: usize, request: impl Into<Request>) {
+        let request = request.into();
         self.tell(shard);
         if self.rng.u8(0..100) == 0 {
             // Somebody sets the clock.
@@ -254,25 +268,25 @@ impl World {
         }
         let clock = self.clock_ms + self.now;
         let begin = self.primary.shards[shard].source().next();
-        let recorded = self.primary.shards[shard].execute(args, UnixMs::new(clock), &mut self.events);
-        if let Some((kind, source, target)) = Kind::of(args).filter(|_| recorded) {
-            let slots =
-                (kind != Kind::FlushAll).then(|| (hash::locate(&args[source]).slot, hash::locate(&args[target]).slot));
+        let recorded = self.primary.shards[shard].execute(&request, UnixMs::new(clock), &mut self.events);
+        if let Some((kind, keys)) = Kind::of(&request).filter(|_| recorded) {
+            let slots = keys.map(|[source, target]| (hash::slot_of(source), hash::slot_of(target)));
             let histories = self.archive.get_mut(&self.primary.generation).expect("it was opened at the start");
             histories[shard].note_command(begin, Crossing { kind, slots });
         }
         // A command that does not fit the segment closes the run before it.
         self.tell(shard);
         if recorded {
-            let shown: Vec<_> = args.iter().map(|arg| arg.escape_ascii().to_string()).collect();
+            let shown =
+                |args: &Args| args.iter().map(|arg| arg.escape_ascii().to_string()).collect::<Vec<_>>().join(" ");
             self.trace(format_args!(
                 "shard {shard}: {} → {}",
-                shown.join(" "),
+                request.commands().iter().map(shown).collect::<Vec<_>>().join("; "),
                 self.primary.shards[shard].source().next()
             ));
-            let syncing =
-                self.links.iter().any(|links| matches!(&links[shard], Connection::Up { watch, .. } if watch.syncing));
-            let flush = args[0] == b"FLUSHALL";
+            let is_syncing = |link: &Connection| matches!(link, Connection::Up { watch, .. } if watch.syncing);
+            let syncing = self.links.iter().any(|links| links.get(shard).is_some_and(is_syncing));
+            let flush = request.is_flushall();
             self.events.count(Event::Write);
             self.events.add(Event::WriteDuringSync, syncing.into());
             self.events.add(Event::FlushAll, flush.into());
@@ -299,7 +313,7 @@ impl World {
     fn strike(&mut self) {
         let replica = self.rng.usize(..self.replicas.len());
         if self.rng.u64(..self.plan.cut_every) == 0 {
-            let stream = self.rng.usize(..self.primary.shards.len());
+            let stream = self.rng.usize(..self.links[replica].len());
             self.cut(replica, stream);
         }
         if self.rng.u8(0..20) == 0 {
@@ -309,10 +323,12 @@ impl World {
             self.spoil(replica);
         }
         if self.rng.u64(..self.plan.replica_restart_every) == 0 {
-            self.restart_replica(replica);
+            let shards = self.count_after(self.replicas[replica].shards());
+            self.restart_replica(replica, shards);
         }
         if self.rng.u64(..self.plan.primary_restart_every) == 0 {
-            self.restart_primary();
+            let shards = self.count_after(self.primary.shard_count());
+            self.restart_primary(shards);
             // A write before the first replica is back hides that it came back empty, unless one looks at how it began.
             for _ in 0..self.rng.u64(0..4) {
                 self.write();
@@ -320,49 +336,81 @@ impl World {
         }
     }
 
+    /// With how many shards a node comes back that has `now`.
+    fn count_after(&mut self, now: ShardCount) -> ShardCount {
+        let other = self.plan.reshapes && self.rng.bool();
+        if other { ShardCount::new(self.rng.u16(1..=SHARDS_MAX)).expect("at least one") } else { now }
+    }
+
     /// The primary's process ends, and another one begins without data.
-    fn restart_primary(&mut self) {
+    fn restart_primary(&mut self, shards: ShardCount) {
         self.events.count(Event::PrimaryRestart);
-        self.trace("the primary restarts, without data");
-        for replica in 0..self.replicas.len() {
-            for stream in 0..self.primary.shards.len() {
-                self.end(replica, stream, Noticed::Both);
-            }
-        }
+        self.events.add(Event::PrimaryReshaped, (shards != self.primary.shard_count()).into());
+        self.trace(format_args!("the primary restarts, without data, with {shards} shards"));
+        (0..self.replicas.len()).for_each(|replica| self.end_all(replica));
         self.half_open.clear();
-        self.primary = Primary::start(&self.plan, self.plant, self.starts);
+        self.primary = Primary::start(&self.plan, shards, self.plant, self.starts);
         self.starts += 1;
-        self.open_turns.fill(false);
+        self.open_turns = vec![false; shards.get().into()];
         self.open_histories();
     }
 
-    /// A replica's process ends, and another one begins without data.
-    fn restart_replica(&mut self, replica: usize) {
-        self.events.count(Event::ReplicaRestart);
-        self.trace(format_args!("replica {replica} restarts"));
-        for stream in 0..self.primary.shards.len() {
-            self.end(replica, stream, Noticed::Both);
+    /// All connections of a replica end.
+    fn end_all(&mut self, replica: usize) {
+        (0..self.links[replica].len()).for_each(|stream| self.end(replica, stream, Noticed::Both));
+    }
+
+    /// A replica that has drained follows a primary with another number of shards.
+    fn follow_anew(&mut self, replica: usize) {
+        let shards = self.primary.shard_count();
+        self.trace(format_args!("replica {replica} follows anew: {shards} shards"));
+        self.events.count(Event::FollowedAnew);
+        let node = &mut self.replicas[replica];
+        for slot in self.workload.slots(SlotRange::ALL) {
+            self.stale.insert((replica, slot), node.digest(slot));
+            self.kept.extend(node.shows(slot).then_some((replica, slot)));
         }
+        node.set_up(&self.plan, shards);
+        self.links[replica] = shards.shards().map(|_| Connection::Down { until: self.now }).collect();
+        self.forget_streams(replica);
+    }
+
+    fn forget_streams(&mut self, replica: usize) {
+        let streams = self.replicas[replica].upstream().get().into();
+        self.places[replica] = vec![Places::new(); streams];
+        self.frames[replica] = vec![0; streams];
+    }
+
+    /// A replica's process ends, and another one begins without data.
+    fn restart_replica(&mut self, replica: usize, shards: ShardCount) {
+        self.events.count(Event::ReplicaRestart);
+        self.events.add(Event::ReplicaReshaped, (shards != self.replicas[replica].shards()).into());
+        self.trace(format_args!("replica {replica} restarts with {shards} shards"));
+        self.end_all(replica);
         // The end of a process closes all its connections.
         self.half_open.iter_mut().filter(|half| half.replica == replica).for_each(|half| half.until = 0);
         self.pump_half_open();
-        self.replicas[replica] = Replica::start(&self.plan, self.plant, replica, self.replica_starts);
+        let upstream = self.primary.shard_count();
+        self.replicas[replica] = Replica::start(&self.plan, shards, upstream, self.plant, replica, self.replica_starts);
         self.replica_starts += 1;
         self.stale.retain(|(of, _), _| *of != replica);
+        self.kept.retain(|(of, _)| *of != replica);
         self.spoiled.retain(|(of, _)| *of != replica);
-        self.places[replica].fill(Places::new());
+        self.links[replica].resize_with(upstream.get().into(), || Connection::Down { until: self.now });
+        self.forget_streams(replica);
     }
 
     /// Something goes wrong in the memory of a replica.
     fn spoil(&mut self, replica: usize) {
-        let stream = self.rng.usize(..self.primary.shards.len());
-        let slots: Vec<HashSlot> = self.workload.slots(ShardId::new(stream as u16)).collect();
+        let node = &self.replicas[replica];
+        let stream = self.rng.usize(..usize::from(node.upstream().get()));
+        let slots: Vec<HashSlot> = self.workload.slots(node.slots_of(stream)).collect();
         let slot = slots[self.rng.usize(..slots.len())];
         if self.replicas[replica].spoil(stream, slot, &mut self.rng) {
             self.events.count(Event::Spoiled);
             self.trace(format_args!("replica {replica} stream {stream}: slot {slot} is spoiled"));
             self.spoiled.insert((replica, slot));
-            self.damaged.insert((replica, stream, slot));
+            self.damaged.insert((replica, slot));
         }
     }
 
@@ -372,7 +420,7 @@ impl World {
             return;
         }
         let sooner = self.rng.u8(0..40) == 0;
-        let slots: Vec<HashSlot> = self.workload.slots(ShardId::new(shard as u16)).collect();
+        let slots: Vec<HashSlot> = self.workload.slots(self.slots_of(shard)).collect();
         let first = sooner.then(|| slots[self.rng.usize(..slots.len())]);
         let now = self.moment();
         self.primary.shards[shard].scrub(first, now);
@@ -410,11 +458,10 @@ impl World {
         if matches!(self.links[replica][stream], Connection::Up { .. }) {
             self.trace(format_args!("replica {replica} stream {stream}: link ends, noticed by {noticed:?}"));
         }
-        let shard = &mut self.primary.shards[stream];
         match std::mem::replace(&mut self.links[replica][stream], Connection::Down { until }) {
             Connection::Down { until } => self.links[replica][stream] = Connection::Down { until },
             Connection::Up { link, number, watch, flipped, .. } if noticed == Noticed::Primary => {
-                shard.hang_up(number, now);
+                self.primary.shards[stream].hang_up(number, now);
                 self.links[replica][stream] = Connection::Up { link, number, watch, primary_is_gone: true, flipped };
             }
             Connection::Up { link, number, primary_is_gone, .. } => {
@@ -424,7 +471,7 @@ impl World {
                     let until = self.now + self.rng.u64(0..200);
                     self.half_open.push(HalfOpen { replica, stream, number, link, until });
                 } else {
-                    shard.hang_up(number, now);
+                    self.primary.shards[stream].hang_up(number, now);
                 }
             }
         }
@@ -456,9 +503,15 @@ impl World {
             }
         }
         (0..self.primary.shards.len()).for_each(|shard| self.scrub(shard));
-        let mut order: Vec<(usize, usize)> = (0..self.replicas.len())
-            .flat_map(|replica| (0..self.primary.shards.len()).map(move |stream| (replica, stream)))
-            .collect();
+        self.check_queues();
+        for replica in 0..self.replicas.len() {
+            if self.replicas[replica].reshaping() == Some(true) {
+                self.follow_anew(replica);
+            }
+        }
+        let streams =
+            |(replica, links): (usize, &Vec<Connection>)| (0..links.len()).map(move |stream| (replica, stream));
+        let mut order: Vec<(usize, usize)> = self.links.iter().enumerate().flat_map(streams).collect();
         self.rng.shuffle(&mut order);
         for (replica, stream) in order {
             if self.stopped == Some(replica) {
@@ -466,8 +519,11 @@ impl World {
             }
             if self.pump(replica, stream).is_err() {
                 self.end(replica, stream, Noticed::Both);
+                if self.replicas[replica].reshaping().is_some() {
+                    self.end_all(replica);
+                }
             }
-            self.tell(stream);
+            (0..self.primary.shards.len()).for_each(|shard| self.tell(shard));
             self.check(replica, stream);
             for _ in 0..self.rng.usize(0..=self.plan.turns) {
                 let some = self.rng.usize(..self.replicas.len());
@@ -484,7 +540,7 @@ impl World {
 
     /// A replica asks for a slot again: only because it was damaged.
     fn asked(&mut self, replica: usize, stream: usize, Ask { slot, whole }: Ask) {
-        let damaged = self.damaged.contains(&(replica, stream, slot));
+        let damaged = self.damaged.contains(&(replica, slot));
         assert!(damaged, "replica {replica} stream {stream}: asks for slot {slot}, of which nothing was damaged");
         if !whole {
             self.places[replica][stream].lost(slot);
@@ -496,9 +552,9 @@ impl World {
 
     /// Moves bytes on one link, in both directions.
     fn pump(&mut self, replica: usize, stream: usize) -> Result<(), Ended> {
-        let now = self.moment();
+        let (now, shards) = (self.moment(), self.primary.shards.len());
         if let Connection::Down { until } = self.links[replica][stream] {
-            if self.now >= until {
+            if self.now >= until && stream < shards && self.replicas[replica].reshaping().is_none() {
                 self.trace(format_args!(
                     "replica {replica} stream {stream}: dials, {}",
                     self.replicas[replica].show(stream)
@@ -551,19 +607,20 @@ impl World {
                 down[bit as usize / 8] ^= 1 << (bit % 8);
             }
             link.down.write(&down, self.now, &mut self.rng);
-            self.damaged.extend(shard.take_damaged().into_iter().map(|slot| (replica, stream, slot)));
+            self.damaged.extend(shard.take_damaged().into_iter().map(|slot| (replica, slot)));
         }
         if node.can_receive(stream) {
             let room = self.rng.usize(1..=self.plan.read_bytes);
             let arrived = link.down.read(self.now, room, &mut self.rng);
             self.arrived += arrived.len() as u64;
+            let (range, same_shape) = (node.slots_of(stream), usize::from(node.upstream().get()) == shards);
             let (slots, histories) = (&self.workload, &self.archive[&self.primary.generation]);
             let (history, matrix, frames) =
                 (&histories[stream], &mut self.events.matrix, &mut self.frames[replica][stream]);
             watch.see(&arrived, &mut self.places[replica][stream], |places, offset| {
                 *frames += 1;
-                let Some(crossing) = history.command(offset) else { return };
-                let slots = slots.slots(ShardId::new(stream as u16));
+                let Some(crossing) = history.command(offset).filter(|_| same_shape) else { return };
+                let slots = slots.slots(range);
                 if let Some(places) = places.while_syncing(slots) {
                     count_cells(matrix, crossing, &places, |slot| history.digest(slot, offset) != Digest::default());
                 }
@@ -583,7 +640,7 @@ impl World {
         !self.open_turns.contains(&true)
             && self.spoiled.iter().all(|(replica, _)| self.stopped == Some(*replica))
             && self.replicas.iter().enumerate().filter(|(index, _)| self.stopped != Some(*index)).all(|(index, node)| {
-                self.primary.shards.iter().enumerate().all(|(stream, shard)| {
+                node.upstream() == self.primary.shard_count() && node.reshaping().is_none() && self.primary.shards.iter().enumerate().all(|(stream, shard)| {
                     matches!(&self.links[index][stream], Connection::Up { link, number, .. } if link.is_idle() && shard.has_sent(*number))
                         && node.follows(stream, self.primary.generation)
                         && self.counted_ack(index, stream) == Some(shard.source().next())
@@ -594,7 +651,7 @@ impl World {
     /// What the primary counts as applied by this replica.
     fn counted_ack(&self, replica: usize, stream: usize) -> Option<Offset> {
         let id = self.replicas[replica].id();
-        let slot = self.primary.shards[stream].source().slots().iter().find(|(known, _)| known.as_str() == id)?.1;
+        let slot = self.primary.shards.get(stream)?.source().slots().iter().find(|(known, _)| known.as_str() == id)?.1;
         match slot.state {
             State::Connected { .. } => slot.counted_ack(),
             State::Away { .. } => None,
@@ -602,18 +659,23 @@ impl World {
     }
 
     fn check_all(&mut self, replica: usize) {
-        for stream in 0..self.primary.shards.len() {
+        for stream in 0..self.links[replica].len() {
             self.check(replica, stream);
+        }
+    }
+
+    /// What waits for links is bounded, at every step.
+    fn check_queues(&self) {
+        for source in self.primary.shards.iter().map(|shard| shard.source()) {
+            for (_, queued) in source.links().filter_map(|link| source.bytes_behind(link)) {
+                let (item, lines) = (limits::DUMP_SLOTS_BYTES_MAX, 1_024);
+                assert!(queued <= self.plan.dump_queue_bytes + item + lines, "{queued} dump bytes wait for a link");
+            }
         }
     }
 
     /// What must hold of one stream of one replica, at every step.
     fn check(&mut self, replica: usize, stream: usize) {
-        let source = self.primary.shards[stream].source();
-        for (_, queued) in source.links().filter_map(|link| source.bytes_behind(link)) {
-            let (item, lines) = (limits::DUMP_SLOTS_BYTES_MAX, 1_024);
-            assert!(queued <= self.plan.dump_queue_bytes + item + lines, "{queued} dump bytes wait for a link");
-        }
         let node = &self.replicas[replica];
         let acked = self.counted_ack(replica, stream);
         if acked.is_some() {
@@ -629,11 +691,16 @@ impl World {
             );
         }
         for owner in 0..node.owners() {
-            let Some((generation, applied)) = node.applied(stream, owner) else { continue };
+            let Some((generation, applied)) = self.replicas[replica].applied(stream, owner) else {
+                self.check_kept(replica, stream, owner);
+                continue;
+            };
+            let node = &self.replicas[replica];
             let history = &self.archive[&generation][stream];
             assert!(applied <= history.head(), "replica {replica} stream {stream}: beyond what was recorded");
             let slots = node.range(stream, owner);
-            for slot in self.workload.slots(ShardId::new(stream as u16)).filter(|slot| slots.contains(*slot)) {
+            for slot in self.workload.slots(slots) {
+                self.kept.remove(&(replica, slot));
                 if let Some(acked) = acked {
                     assert!(
                         !history.concerns(slot, applied, acked),
@@ -671,6 +738,23 @@ impl World {
                     );
                 }
             }
+        }
+    }
+
+    /// What must hold of slots whose stream has not begun a sync, at every step: they are as they were, and shown if they were shown.
+    fn check_kept(&mut self, replica: usize, stream: usize, owner: usize) {
+        let node = &self.replicas[replica];
+        for slot in self.workload.slots(node.range(stream, owner)) {
+            let live = node.store(owner).digest(Copy::Live, slot);
+            let before = *self.stale.entry((replica, slot)).or_insert(live);
+            assert_eq!(live, before, "replica {replica} stream {stream} owner {owner}: slot {slot}, kept, changed");
+            let kept = self.kept.contains(&(replica, slot));
+            self.events.add(Event::KeptAnew, (kept && live != Digest::default()).into());
+            assert_eq!(
+                node.serves(owner, slot),
+                kept,
+                "replica {replica} stream {stream} owner {owner}: slot {slot} is shown exactly if it was"
+            );
         }
     }
 
@@ -739,7 +823,8 @@ impl std::fmt::Debug for World {
                 writeln!(f, "  {link:?}: syncing {syncing}, behind {behind:?}")?;
             }
             for (index, node) in self.replicas.iter().enumerate() {
-                let up = match &self.links[index][stream] {
+                let Some(link) = self.links[index].get(stream) else { continue };
+                let up = match link {
                     Connection::Down { until } => format!("down until {until}"),
                     Connection::Up { link, number, primary_is_gone, .. } => {
                         format!("up {number}, gone {primary_is_gone}, {link:?}")

@@ -1,9 +1,11 @@
 //! A primary that lost its data erases nobody: every order of a few things that can happen to it and to its replica.
 
-use kevy_replicate::id::{Digest, Generation};
+use std::collections::HashMap;
+
+use kevy_replicate::id::{Digest, Generation, ShardCount};
 use kevy_replicate::store::hash;
 
-use super::{Noticed, World};
+use super::World;
 use crate::plan::Plan;
 use crate::plant::Plant;
 
@@ -14,6 +16,8 @@ enum Act {
     Write,
     /// The primary's process ends, and begins anew without data.
     RestartPrimary,
+    /// … and with one shard more, or one less.
+    ReshapePrimary,
     /// The replica's process ends, and begins anew without data.
     RestartReplica,
     /// The link breaks, and comes again in a moment.
@@ -26,8 +30,16 @@ enum Act {
     Consent,
 }
 
-const ACTS: [Act; 7] =
-    [Act::Write, Act::RestartPrimary, Act::RestartReplica, Act::Cut, Act::Moment, Act::Rest, Act::Consent];
+const ACTS: [Act; 8] = [
+    Act::Write,
+    Act::RestartPrimary,
+    Act::ReshapePrimary,
+    Act::RestartReplica,
+    Act::Cut,
+    Act::Moment,
+    Act::Rest,
+    Act::Consent,
+];
 
 /// How many things happen in a row, after nothing or after a first write has arrived; `SIM_ORDERS` says otherwise.
 const LENGTH: u32 = 4;
@@ -39,13 +51,24 @@ struct Pair {
     world: World,
     /// Whether the replica's process was told to follow an empty primary.
     consented: bool,
+    /// The shards that the primary had first.
+    first: u16,
+    /// Of each key that the replica holds: the history that it came of.
+    came_of: HashMap<&'static str, Generation>,
 }
 
 impl Pair {
     fn new(shards: (u16, u16)) -> Pair {
-        let plan =
-            Plan { link_bytes: 100, tags: 1, keys: 2, delay_max: 0, turns: 10, ..Plan::calm(shards.0, &[shards.1]) };
-        Pair { world: World::new(plan, Plant::None, false), consented: false }
+        let plan = Plan {
+            link_bytes: 100,
+            tags: 1,
+            reshapes: true,
+            keys: 2,
+            delay_max: 0,
+            turns: 10,
+            ..Plan::calm(shards.0, &[shards.1])
+        };
+        Pair { world: World::new(plan, Plant::None, false), consented: false, first: shards.0, came_of: HashMap::new() }
     }
 
     fn act(&mut self, act: Act) {
@@ -56,12 +79,18 @@ impl Pair {
                 self.world.set(key, "precious");
                 (0..shards).for_each(|shard| self.world.end_turn(shard));
             }
-            Act::RestartPrimary => self.world.restart_primary(),
-            Act::RestartReplica => {
-                self.world.restart_replica(0);
-                self.consented = false;
+            Act::RestartPrimary => self.world.restart_primary(self.world.primary.shard_count()),
+            Act::ReshapePrimary => {
+                let other =
+                    if self.world.primary.shard_count().get() == self.first { self.first + 1 } else { self.first };
+                self.world.restart_primary(ShardCount::new(other).expect("a count"));
             }
-            Act::Cut => (0..self.world.primary.shards.len()).for_each(|s| self.world.end(0, s, Noticed::Both)),
+            Act::RestartReplica => {
+                self.world.restart_replica(0, self.world.replicas[0].shards());
+                self.consented = false;
+                self.came_of.clear();
+            }
+            Act::Cut => self.world.end_all(0),
             Act::Moment => self.ticks(2),
             Act::Rest => self.rest(),
             Act::Consent => self.consented |= self.world.consent(0),
@@ -71,27 +100,32 @@ impl Pair {
     /// Time passes; what the replica holds of one history never gives way to another without a word.
     fn ticks(&mut self, ticks: u64) {
         for _ in 0..ticks {
-            let before = self.held();
             self.world.tick();
-            for ((generation, keys), (later, _)) in before.into_iter().zip(self.held()) {
-                let gives_way = generation.is_some() && later != generation && keys > 0;
-                assert!(!gives_way || self.consented, "{keys} keys of {generation:?} gave way to {later:?}");
+            for key in KEYS {
+                let (follows, is_here) = self.stands(key);
+                let came_of = self.came_of.get(key).copied();
+                // Until a sync begins nothing of the new history is known of the slot.
+                let gives_way = follows.map_or(!is_here, |follows| came_of.is_some_and(|came_of| came_of != follows));
+                assert!(
+                    came_of.is_none() || !gives_way || self.consented,
+                    "{key} of {came_of:?} gave way to {follows:?}"
+                );
+                match follows {
+                    Some(follows) if is_here => _ = self.came_of.insert(key, follows),
+                    Some(_) => _ = self.came_of.remove(key),
+                    None => {}
+                }
             }
         }
     }
 
-    /// Of each stream at each owner: the history that it follows, and how many keys it holds of it.
-    fn held(&self) -> Vec<(Option<Generation>, usize)> {
+    /// Which history the slot of a key follows at the replica, if a sync of it has begun, and whether the key is there.
+    fn stands(&self, key: &str) -> (Option<Generation>, bool) {
         let node = &self.world.replicas[0];
-        let held = |stream, owner| {
-            let slots = node.range(stream, owner);
-            let places = KEYS.map(|key| (key.as_bytes(), hash::locate(key.as_bytes())));
-            let here =
-                places.iter().filter(|(key, at)| slots.contains(at.slot) && node.store(owner).get(*at, key).is_some());
-            (node.applied(stream, owner).map(|(generation, _)| generation), here.count())
-        };
-        let streams = 0..self.world.primary.shards.len();
-        streams.flat_map(|stream| (0..node.owners()).map(move |owner| held(stream, owner))).collect()
+        let at = hash::locate(key.as_bytes());
+        let (stream, owner) = (node.upstream().owner(at.slot).index(), node.owner_of(at.slot));
+        let follows = node.applied(stream, owner).map(|(generation, _)| generation);
+        (follows, node.store(owner).get(at, key.as_bytes()).is_some())
     }
 
     /// Until all is equal, or the replica keeps to itself.
@@ -109,11 +143,10 @@ impl Pair {
 
     /// What is in the slots of the streams that do not follow the primary as it is.
     fn kept(&self) -> Vec<Digest> {
-        let shards = self.world.primary.shards.iter().enumerate();
-        let refused =
-            shards.filter(|(stream, _)| !self.world.replicas[0].follows(*stream, self.world.primary.generation));
-        let slots = refused.flat_map(|(_, shard)| shard.source().range().iter());
-        slots.map(|slot| self.world.replicas[0].digest(slot)).collect()
+        let node = &self.world.replicas[0];
+        let streams = 0..usize::from(node.upstream().get());
+        let refused = streams.filter(|stream| !node.follows(*stream, self.world.primary.generation));
+        refused.flat_map(|stream| node.slots_of(stream).iter()).map(|slot| node.digest(slot)).collect()
     }
 
     /// How it ends: equal, or refused with the data as it was, and equal once the operator says so. `true` if it was refused.
@@ -122,7 +155,7 @@ impl Pair {
         let refused = self.world.replicas[0].is_guarded();
         if refused {
             let kept = self.kept();
-            assert!(self.held().iter().any(|(_, keys)| *keys > 0), "nothing is there to be kept");
+            assert!(KEYS.iter().any(|key| self.stands(key).1), "nothing is there to be kept");
             self.act(Act::Write);
             self.ticks(50);
             assert!(self.kept() == kept, "what it keeps is as it was");

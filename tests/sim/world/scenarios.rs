@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-use kevy_replicate::id::{HASH_SLOTS, ShardId, UnixMs};
+use kevy_replicate::id::{HASH_SLOTS, HashSlot, ShardCount, ShardId, SlotRange, UnixMs};
 use kevy_replicate::store::hash;
 
-use super::{Connection, Noticed, World};
+use super::{Connection, World};
 use crate::events::Event;
 use crate::plan::Plan;
 use crate::plant::Plant;
@@ -33,7 +33,7 @@ impl World {
 
     pub(super) fn set(&mut self, key: &str, value: &str) {
         let shard = self.primary.shard_count().owner(hash::slot_of(key.as_bytes())).index();
-        self.execute(shard, &args(&["SET", key, value]));
+        self.execute(shard, args(&["SET", key, value]));
     }
 
     /// Time passes, with so many writes a tick, until `condition` holds.
@@ -46,18 +46,19 @@ impl World {
         }
     }
 
-    fn cut_all(&mut self, replica: usize) {
-        for stream in 0..self.primary.shards.len() {
-            self.end(replica, stream, Noticed::Both);
-        }
-    }
-
     fn missing(&self, replica: usize) -> usize {
         (0..self.primary.shards.len()).map(|stream| self.replicas[replica].missing(stream)).sum()
     }
 
     fn slots_dumped(&self) -> u64 {
         self.primary.shards.iter().map(|shard| shard.source().slots_dumped()).sum()
+    }
+
+    /// Until so many replicas have begun to follow the primary anew: the syncs and the dumped slots of before, in which they learned
+    /// of its shards.
+    fn until_followed_anew(&mut self, replicas: u64) -> (Vec<u64>, u64) {
+        self.until(0, |world| world.events.get(Event::FollowedAnew) == replicas);
+        (self.syncs(), self.slots_dumped())
     }
 
     /// Syncs so far, by stream.
@@ -144,7 +145,7 @@ fn a_sync_cut_at_half_goes_on_with_the_other_half() {
         world.until(2, |world| world.missing(0) <= HASH_SLOTS / 2);
         assert!(world.missing(0) > 0, "{primary} to {replica}: it was cut too late");
         let before = world.slots_dumped();
-        world.cut_all(0);
+        world.end_all(0);
         world.settle();
         let after = world.slots_dumped() - before;
         assert!(after <= HASH_SLOTS as u64 / 2, "{primary} to {replica}: {after} slots dumped after the cut");
@@ -160,7 +161,7 @@ fn a_sync_cut_again_and_again_ends_and_dumps_little_twice() {
     while left > 0 {
         left = left.saturating_sub(HASH_SLOTS / 20);
         world.until(2, |world| world.missing(0) <= left);
-        world.cut_all(0);
+        world.end_all(0);
     }
     world.settle();
     assert_eq!(world.syncs(), [1, 1]);
@@ -177,7 +178,7 @@ fn a_cut_in_the_live_stream_sends_only_what_is_missing() {
         world.settle();
         let (dumped, syncs) = (world.slots_dumped(), world.syncs());
         world.frames[0].fill(0);
-        world.cut_all(0);
+        world.end_all(0);
         for n in 0..1_000 {
             world.set(&format!("key:{n}"), "later");
         }
@@ -205,7 +206,7 @@ fn cuts_in_the_live_stream_while_rings_drain_lose_and_repeat_nothing() {
                 world.tick();
             }
             with_rings_full += (0..usize::from(primary)).filter(|s| !world.replicas[0].rings_are_empty(*s)).count();
-            world.cut_all(0);
+            world.end_all(0);
         }
         assert!(with_rings_full > 20, "rings were to be full at cuts, and were {with_rings_full} times");
         world.settle();
@@ -219,7 +220,7 @@ fn a_stream_that_falls_out_of_the_window_syncs_alone() {
     world.settle();
     assert_eq!(world.syncs(), [1, 1, 1]);
     let dumped = world.slots_dumped();
-    world.cut_all(0);
+    world.end_all(0);
     let of_shard = |key: &&String, shard: u16| World::owner_of_three(key) == ShardId::new(shard);
     let keys = one_key_a_slot();
     for key in keys.iter().filter(|key| of_shard(key, 1)) {
@@ -238,7 +239,7 @@ fn a_stream_that_falls_out_of_the_window_syncs_alone() {
 
 impl World {
     fn owner_of_three(key: &str) -> ShardId {
-        kevy_replicate::id::ShardCount::new(3).expect("a count").owner(hash::slot_of(key.as_bytes()))
+        ShardCount::new(3).expect("a count").owner(hash::slot_of(key.as_bytes()))
     }
 }
 
@@ -247,7 +248,7 @@ fn a_window_of_one_frame_resumes_over_that_frame_and_syncs_over_two() {
     for (writes, syncs) in [(0, 1), (1, 1), (2, 2)] {
         let mut world = World::calm(1, &[2], |plan| plan.window_bytes = 1);
         world.settle();
-        world.cut_all(0);
+        world.end_all(0);
         for n in 0..writes {
             world.set(&format!("key:{n}"), "value");
             world.end_turn(0);
@@ -264,7 +265,7 @@ fn a_record_larger_than_the_window_crosses() {
     world.set("large", &"x".repeat(1 << 20));
     (0..2).for_each(|shard| world.end_turn(shard));
     world.settle();
-    world.cut_all(0);
+    world.end_all(0);
     world.set("large", &"y".repeat(1 << 20));
     (0..2).for_each(|shard| world.end_turn(shard));
     world.settle();
@@ -279,7 +280,7 @@ fn flushall_in_the_middle_of_a_sync_leaves_only_later_keys() {
         world.until(2, |world| world.missing(0) <= HASH_SLOTS / 2);
         assert!(world.missing(0) > 0, "{primary} to {replica}: too late");
         for shard in 0..usize::from(primary) {
-            world.execute(shard, &args(&["FLUSHALL"]));
+            world.execute(shard, args(&["FLUSHALL"]));
         }
         for n in 0..1_000 {
             world.set(&format!("after:{n}"), "value");
@@ -288,6 +289,79 @@ fn flushall_in_the_middle_of_a_sync_leaves_only_later_keys() {
         world.settle();
         let kept: usize = (0..usize::from(replica)).map(|owner| world.replicas[0].store(owner).len()).sum();
         assert_eq!(kept, 1_000);
+    }
+}
+
+/// Counts of shards before and after a restart.
+const RESHAPES: [(u16, u16); 6] = [(1, 2), (2, 1), (2, 3), (3, 2), (1, 4), (4, 1)];
+
+fn count(shards: u16) -> ShardCount {
+    ShardCount::new(shards).expect("a count")
+}
+
+#[test]
+fn a_replica_that_comes_back_with_other_shards_syncs_once_and_is_equal() {
+    for primary in [1, 2, 3] {
+        for (before, after) in RESHAPES {
+            let mut world = World::calm(primary, &[before], |_| {});
+            world.fill(100);
+            // In the middle of its sync, and again when it is whole.
+            for syncs in [2, 3] {
+                let left = if syncs == 2 { HASH_SLOTS / 2 } else { 0 };
+                world.until(2, |world| world.missing(0) <= left);
+                let dumped = world.slots_dumped();
+                world.restart_replica(0, count(if syncs == 2 { after } else { before }));
+                world.until(2, |world| world.missing(0) == 0);
+                world.settle();
+                assert_eq!(world.syncs(), vec![syncs; usize::from(primary)], "{primary} to {before}, {after}");
+                let dumped = world.slots_dumped() - dumped;
+                assert!(dumped <= HASH_SLOTS as u64, "{primary} to {before}, {after}: {dumped} slots dumped");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_primary_that_comes_back_with_other_shards_erases_nobody_and_is_followed_anew() {
+    for (before, after) in RESHAPES {
+        for replica in [1, 2, 3] {
+            let mut world = World::calm(before, &[replica], |plan| plan.reshapes = true);
+            world.fill(20);
+            world.settle();
+            let held = |world: &World| -> Vec<_> {
+                SlotRange::ALL.iter().map(|slot| world.replicas[0].digest(slot)).collect()
+            };
+            let shown = |world: &World| SlotRange::ALL.iter().all(|slot: HashSlot| world.replicas[0].shows(slot));
+            let kept = held(&world);
+            world.restart_primary(count(after));
+            world.set("key:0", "of the new primary");
+            (0..usize::from(after)).for_each(|shard| world.end_turn(shard));
+            for _ in 0..100 {
+                world.tick();
+                assert!(shown(&world), "{before}, {after} to {replica}: what is kept is shown");
+            }
+            assert!(world.replicas[0].is_guarded() && held(&world) == kept, "{before}, {after} to {replica}");
+            assert!(world.consent(0));
+            let (syncs, dumped) = world.until_followed_anew(1);
+            world.settle();
+            assert_eq!(world.events.get(Event::FollowedAnew), 1);
+            assert_eq!(world.syncs(), syncs.iter().map(|syncs| syncs + 1).collect::<Vec<_>>());
+            assert!(world.slots_dumped() - dumped <= HASH_SLOTS as u64);
+            assert_eq!((0..usize::from(replica)).map(|owner| world.replicas[0].store(owner).len()).sum::<usize>(), 1);
+        }
+    }
+}
+
+#[test]
+fn who_has_nothing_to_lose_follows_a_primary_with_other_shards_by_itself() {
+    for (before, after) in RESHAPES {
+        let mut world = World::calm(before, &[2, 3], |plan| plan.reshapes = true);
+        world.settle();
+        world.restart_primary(count(after));
+        world.until_followed_anew(2);
+        world.fill(20);
+        world.settle();
+        assert_eq!((world.events.get(Event::FollowedAnew), world.events.get(Event::GuardOverruled)), (2, 0));
     }
 }
 
@@ -311,7 +385,7 @@ fn a_sync_ends_while_writes_take_most_of_the_link() {
         world.settle();
         let per_write = (world.arrived - before) / 1_000;
 
-        world.restart_replica(0);
+        world.restart_replica(0, world.replicas[0].shards());
         let (begun, mut written) = (world.now, 0);
         while world.missing(0) > 0 {
             while written * per_write * 100 < (world.now - begun) * link_per_tick * percent {
@@ -340,7 +414,7 @@ fn each_bit_of_a_run_that_flips_costs_its_link_and_nothing_else() {
         let before = world.primary.shards[0].source().backlog().bytes();
         for command in [&["SET", "a", "1"][..], &["APPEND", "a", "2"], &["MSET", "b", "1", "c", "2"]] {
             // In one turn, so in one run.
-            world.primary.shards[0].execute(&args(command), UnixMs::new(world.clock_ms), &mut world.events);
+            world.primary.shards[0].execute(&args(command).into(), UnixMs::new(world.clock_ms), &mut world.events);
         }
         world.end_turn(0);
         bits = 8 * (world.primary.shards[0].source().backlog().bytes() - before) as u64;
