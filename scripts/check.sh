@@ -48,12 +48,20 @@ spoiled_demo() {
     [ "$code" -eq 1 ] && [[ "${said##*$'\n'}" == "red: 1 of "*"; the digests differ" ]]
 }
 
+# The whole table, with so little of everything that no figure means anything.
+short_bench() {
+    target/release/kevy bench --seconds 0.2 --keys 20k --shards 1,2 --replicas 0,1 --json target/bench.json
+    python3 -m json.tool target/bench.json > /dev/null
+}
+
 step "format" cargo fmt --check
 step "clippy, no features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
 step "clippy, all features" cargo clippy --locked --all-targets -- -D warnings
 step "tests, no features" cargo test --locked --no-default-features
 step "README's tests" readme test
 step "README's demo" readme run
+step "benches, each once" cargo test --locked --benches
+step "kevy bench, short" short_bench
 step "the demo finds a value that was altered" spoiled_demo
 step "replies, as redis-server's" same_replies
 step "no executor stands still, 60 s" scripts/stall.sh 60

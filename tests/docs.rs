@@ -27,7 +27,8 @@ fn every_test_that_the_documentation_names_exists() {
 
 #[test]
 fn every_link_of_the_documentation_leads_somewhere() {
-    let pages = fs::read_dir(Path::new(ROOT).join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(Path::new(ROOT).join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = entries.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     for page in pages.chain([Path::new(ROOT).join("README.md")]) {
         let text = fs::read_to_string(&page).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

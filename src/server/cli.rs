@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
 use super::config::{Config, HostPort, KEYS, Machine};
-use super::{Failure, check, demo};
+use super::{Failure, bench, check, demo};
 
 /// A Redis-protocol server whose replication runs shard by shard.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Subcommands {
     Serve(Serve),
     /// Show a primary and a replica under load: a cut link, a freeze, a kill, and the proof that both are equal
     Demo(Demo),
+    /// Measure what a stream costs the shards at both ends: frames a second, CPU a frame, lag
+    Bench(bench::Raw),
     /// Compare two nodes, hash slot by hash slot, also while they are written to
     #[command(after_help = CHECK_HELP)]
     Check(Check),
@@ -82,6 +84,8 @@ pub(super) enum Action {
     },
     /// Show what replication does.
     Demo(demo::Options),
+    /// Measure streams.
+    Bench(bench::Options),
     /// Compare two nodes.
     Check(check::Options),
     /// Print this text: help, or the version.
@@ -101,6 +105,9 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>, machine: &Machine)
         None => cli.serve,
         Some(Subcommands::Serve(serve)) => serve,
         Some(Subcommands::Demo(Demo { spoil, json })) => return Ok(Action::Demo(demo::Options { spoil, json })),
+        Some(Subcommands::Bench(raw)) => {
+            return Ok(Action::Bench(bench::Options::read(raw, machine.parallelism)?));
+        }
         Some(Subcommands::Check(Check { first, second })) => {
             return Ok(Action::Check(check::Options { nodes: [node(&first)?, node(&second)?] }));
         }
@@ -180,7 +187,7 @@ mod tests {
     fn config(args: &[&str]) -> Config {
         match run(args) {
             Ok(Action::Serve { config, .. }) => *config,
-            Ok(Action::Demo(_) | Action::Check(_)) => panic!("no node"),
+            Ok(Action::Demo(_) | Action::Bench(_) | Action::Check(_)) => panic!("no node"),
             Ok(Action::Print(text)) => panic!("printed {text}"),
             Err(failure) => panic!("{failure}"),
         }
@@ -253,6 +260,27 @@ mod tests {
         let Ok(Action::Demo(options)) = run(&["demo", "--spoil", "--json", "a.json"]) else { panic!("none") };
         assert!(options.spoil && options.json.as_deref() == Some(Path::new("a.json")));
         assert!(refused(&["demo", "--port", "1"]).contains("--port"));
+    }
+
+    #[test]
+    fn a_benchmark_says_what_its_flags_may_be() {
+        let Ok(Action::Bench(options)) = run(&["bench"]) else { panic!("no benchmark") };
+        assert_eq!(options.shards.iter().map(|shards| shards.get()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((options.replicas, options.keys, options.load.value_bytes), (vec![0, 1, 2], 1_000_000, 64));
+        for (args, line) in [
+            (&["bench", "--shards", "0"][..], "--shards \"0\": must be numbers from 1 to 64, comma between them"),
+            (&["bench", "--replicas", "1,x"], "--replicas \"1,x\": must be numbers from 0 to 64, comma between them"),
+            (&["bench", "--seconds", "-1"], "--seconds \"-1\": must be a number from 0.1 to 600"),
+            (&["bench", "--keys", "7"], "--keys \"7\": must be from 10000 to 100000000, such as 100k"),
+            (
+                &["bench", "--backlog", "1mb", "--value-size", "4kb"],
+                "--backlog \"1mb\": must be at least 8320kb, for turns of that many commands",
+            ),
+            (&["bench", "--cpus", "7"], "--cpus \"7\": must be auto or off"),
+            (&["bench", "--port", "7"], "unexpected argument '--port' found; see kevy --help"),
+        ] {
+            assert_eq!(refused(args), line);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod size;
 mod across;
 mod admin;
 mod admission;
+mod bench;
 mod check;
 mod cli;
 mod client_command;
@@ -88,6 +89,7 @@ fn run() -> Result<ExitCode, Failure> {
             serve::run(*config).map(|()| ExitCode::SUCCESS)
         }
         Action::Demo(options) => demo::run(&options),
+        Action::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Action::Check(options) => check::run(&options),
     }
 }

@@ -2,6 +2,7 @@
 //! condition and has a deadline; no test waits for time to pass.
 
 mod bad_input;
+mod bench;
 mod check;
 mod clients;
 mod compare;
