@@ -1,11 +1,16 @@
 //! What does a client see while a server is at work? A small probe that speaks to any Redis-protocol server:
-//! `scripts/bench_peers.py` starts it beside each peer in turn. It measures nothing of its own when it is run without arguments.
+//! `scripts/bench_peers/` starts it beside each peer in turn. It measures nothing of its own when it is run without arguments.
 //!
 //! ```text
 //! probe get PORT HZ                  a GET every 1/HZ s until its input ends: latency
 //! probe load PORT RATE KEYS BYTES    RATE SETs a second over KEYS random keys until its input ends: how many it wrote
 //! probe visible PRIMARY REPLICA N    N writes, each read on the replica until it is there: from the write, from its +OK
 //! probe wait PORT N                  N times WAIT 1 after a SET's +OK; N times both in one write
+//! probe fill PORT KEYS BYTES         KEYS different keys, pipelined
+//! probe resize PORT N KEYS MIN MAX   N SETs over KEYS random keys, of MIN to MAX bytes, pipelined
+//! probe idle PORT N                  N connections that say nothing, until its input ends
+//! probe drain PORT                   a reader that only counts takes the stream of a kevy's shard 0 from its beginning
+//! probe pipe BYTES CHUNK             BYTES over loopback by plain sends of CHUNK: what drain is to be compared with
 //! ```
 //!
 //! One line of JSON at the end, times in microseconds. Latency is counted from when a request was due, if the answer before it
@@ -13,16 +18,20 @@
 //! Numbers that would make us change the design: a GET above 5 ms while a replica attaches, a `WAIT` above a round trip and a hop.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use kevy_replicate::handshake::{Claim, Done, Flags, Form, Hello, Options, ReplicaId, StreamOf};
+use kevy_replicate::id::{Generation, Offset, ShardId};
 use serde_json::{Value, json};
 
 /// Paced requests go out together as often as this.
 const PACE: Duration = Duration::from_millis(1);
+/// Commands that are sent together where nothing is paced.
+const PIPELINE: usize = 64;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
@@ -48,6 +57,14 @@ fn run(args: &[String]) -> io::Result<Value> {
         ("load", &[port, rate, keys, bytes]) => load(port, rate, keys, bytes),
         ("visible", &[primary, replica, count]) => visible(primary, replica, count),
         ("wait", &[port, count]) => wait(port, count),
+        ("fill", &[port, keys, bytes]) => pipeline(port, keys, |n| (n, bytes as usize)),
+        ("resize", &[port, count, keys, least, most]) => {
+            let mut random = fastrand::Rng::with_seed(2);
+            pipeline(port, count, |_| (random.u64(0..keys.max(1)), random.usize(least as usize..=most as usize)))
+        }
+        ("idle", &[port, count]) => idle(port, count),
+        ("drain", &[port]) => drain(port),
+        ("pipe", &[bytes, chunk]) => pipe(bytes, chunk as usize),
         _ => Err(io::Error::other("unknown, or not with these numbers")),
     }
 }
@@ -197,6 +214,106 @@ fn visible(primary: u64, replica: u64, count: u64) -> io::Result<Value> {
         std::thread::sleep(PACE);
     }
     Ok(json!({ "from_write": from_write.report(), "from_ok": from_ok.report() }))
+}
+
+/// `count` SETs, a few pipelines of them under way; `next` names the key and the size of the value of each.
+fn pipeline(port: u64, count: u64, mut next: impl FnMut(u64) -> (u64, usize)) -> io::Result<Value> {
+    let mut client = Client::connect(port)?;
+    let value = vec![b'v'; 1 << 20];
+    let (began, mut batch, mut waiting) = (Instant::now(), Vec::new(), 0);
+    for first in (0..count).step_by(PIPELINE) {
+        batch.clear();
+        let sent = count.min(first + PIPELINE as u64) - first;
+        for n in first..first + sent {
+            let (key, bytes) = next(n);
+            let key = format!("key:{key:012}");
+            batch.extend_from_slice(&request(&[b"SET", key.as_bytes(), &value[..bytes.min(value.len())]]));
+        }
+        client.send(&batch)?;
+        waiting += sent;
+        while waiting > 4 * PIPELINE as u64 {
+            client.reply()?;
+            waiting -= 1;
+        }
+    }
+    (0..waiting).try_for_each(|_| client.reply().map(drop))?;
+    Ok(json!({ "written": count, "rate": count as f64 / began.elapsed().as_secs_f64() }))
+}
+
+fn idle(port: u64, count: u64) -> io::Result<Value> {
+    let (soft, hard) = rlimit::Resource::NOFILE.get()?;
+    rlimit::Resource::NOFILE.set(hard.max(soft), hard)?;
+    let port = u16::try_from(port).map_err(io::Error::other)?;
+    let held: io::Result<Vec<TcpStream>> = (0..count).map(|_| TcpStream::connect(("127.0.0.1", port))).collect();
+    let held = held?;
+    println!("ready");
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    Ok(json!({ "held": held.len() }))
+}
+
+/// A field of `INFO replication`, or a part of one such as `generation` of `stream0`.
+fn field(info: &str, line: &str, part: Option<&str>) -> io::Result<u64> {
+    let text = info.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':'));
+    let text = match part {
+        None => text,
+        Some(part) => text.and_then(|text| text.split(',').find_map(|pair| pair.strip_prefix(part)?.strip_prefix('='))),
+    };
+    let missing = || io::Error::other(format!("INFO replication has no number {line} {}", part.unwrap_or_default()));
+    text.and_then(|text| text.trim().parse().ok()).ok_or_else(missing)
+}
+
+/// The whole window of shard 0, read by plain `recv`s as a replica that has every slot and no frame.
+fn drain(port: u64) -> io::Result<Value> {
+    let info = Client::connect(port)?.ask(&request(&[b"INFO", b"replication"]))?.unwrap_or_default();
+    let info = String::from_utf8_lossy(&info);
+    let base = u16::try_from(field(&info, "repl_port_base", None)?).map_err(io::Error::other)?;
+    let generation = Generation::new(field(&info, "stream0", Some("generation"))?);
+    let generation = generation.ok_or_else(|| io::Error::other("no history"))?;
+    let stream = StreamOf { shard: ShardId::new(0), of: None };
+    let flags = Flags { crc: true, items: true, observer: true };
+    let hello = Hello {
+        id: ReplicaId::new("drain").map_err(io::Error::other)?,
+        claim: Claim::At { generation, next: Offset::ZERO, done: Done::All },
+        form: Form::Ours(Options { flags, ..Options::new(stream) }),
+    };
+    let mut greeting = Vec::new();
+    hello.encode(&mut greeting);
+    let mut socket = TcpStream::connect(("127.0.0.1", base))?;
+    socket.write_all(&greeting)?;
+    // The answer first: what comes behind it is the stream.
+    let mut buffer = vec![0; 512 << 10];
+    let answer = socket.read(&mut buffer)?;
+    if buffer.first() != Some(&b'+') && buffer.first() != Some(&b'*') {
+        return Err(io::Error::other(String::from_utf8_lossy(&buffer[..answer.min(200)]).into_owned()));
+    }
+    socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+    let (began, mut bytes, mut last) = (Instant::now(), 0u64, Duration::ZERO);
+    // Silence is its end: everything that was recorded has come.
+    while let Ok(len @ 1..) = socket.read(&mut buffer) {
+        (bytes, last) = (bytes + len as u64, began.elapsed());
+    }
+    Ok(json!({ "bytes": bytes, "gb_per_second": bytes as f64 / last.as_secs_f64().max(1e-9) / 1e9 }))
+}
+
+fn pipe(bytes: u64, chunk: usize) -> io::Result<Value> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let address = listener.local_addr()?;
+    let sending = std::thread::spawn(move || -> io::Result<()> {
+        let (mut socket, _) = listener.accept()?;
+        // As wide a window as a backlog has: what is sent does not lie in the cache.
+        let source = vec![b'v'; (bytes as usize).max(chunk)];
+        source.chunks(chunk.max(1)).try_for_each(|chunk| socket.write_all(chunk))
+    });
+    let mut socket = TcpStream::connect(address)?;
+    let mut buffer = vec![0; 512 << 10];
+    let mut received = socket.read(&mut buffer)? as u64;
+    let began = Instant::now();
+    while let len @ 1.. = socket.read(&mut buffer)? {
+        received += len as u64;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    sending.join().map_err(|_| io::Error::other("the sender panicked"))??;
+    Ok(json!({ "bytes": received, "gb_per_second": received as f64 / seconds / 1e9 }))
 }
 
 fn wait(port: u64, count: u64) -> io::Result<Value> {

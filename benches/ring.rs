@@ -3,23 +3,26 @@
 //!
 //! The first figures are one thread's, without the sleeping of either end: the price of the queue and of looking at the
 //! other end's flag. Items are batches of up to 32 frames, so 60 ns an item is 2 ns a frame. Should an item alone cost
-//! over 100 ns, or a batch of 32 over 20 ns an item, rtrb goes inside the ring. The round trip is the kernel's: two
-//! wake-ups. Above 150 µs on an idle machine, shards on their own cores should spin by default.
+//! over 100 ns, or a batch of 32 over 20 ns an item, rtrb goes inside the ring. Between two executors a million items keep
+//! the consumer awake: above 150 ns an item alone the wake-up protocol is looked at again. The round trip is the kernel's:
+//! two wake-ups. Above 150 µs on an idle machine, shards on their own cores should spin by default.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use glommio::channels::shared_channel;
+use glommio::channels::shared_channel::{self, SharedReceiver, SharedSender};
 use kevy_replicate::id::ShardCount;
 use kevy_replicate::runtime::executor::{Executors, Plan};
 use kevy_replicate::runtime::lane::{Callee, Caller, lane};
-use kevy_replicate::runtime::ring::ring;
+use kevy_replicate::runtime::ring::{Consumer, Producer, ring};
 use kevy_replicate::runtime::shutdown::Shutdown;
 
 const CAPACITY: usize = 256;
 const BATCH: u64 = 32;
+/// Items of one measurement between executors: starting them is not what is asked.
+const AWAKE_ITEMS: u64 = 100_000;
 
 fn one_item(c: &mut Criterion) {
     let mut group = c.benchmark_group("one item");
@@ -90,6 +93,100 @@ fn through_channel(rounds: u64, batch: u64) -> Duration {
     })
 }
 
+/// Items cross to a consumer that has no time to sleep: the producer always has more.
+fn awake(c: &mut Criterion) {
+    enum End {
+        Push(Producer<u64>, u64, u64),
+        Pop(Consumer<u64>),
+        Send(SharedSender<u64>, u64),
+        Receive(SharedReceiver<u64>),
+    }
+    async fn work(end: End) -> Duration {
+        let began = Instant::now();
+        match end {
+            End::Push(mut producer, items, batch) => {
+                let mut waiting = VecDeque::new();
+                for first in (0..items).step_by(batch as usize) {
+                    waiting.extend(first..items.min(first + batch));
+                    while producer.push_from(&mut waiting) == 0 || !waiting.is_empty() {
+                        producer.space().await.unwrap();
+                    }
+                }
+            }
+            End::Pop(mut consumer) => {
+                while consumer.ready().await.is_ok() {
+                    while let Some(item) = consumer.pop() {
+                        black_box(item);
+                    }
+                }
+            }
+            End::Send(sender, items) => {
+                let sender = sender.connect().await;
+                for item in 0..items {
+                    sender.send(item).await.unwrap();
+                }
+            }
+            End::Receive(receiver) => {
+                let receiver = receiver.connect().await;
+                while let Some(item) = receiver.recv().await {
+                    black_box(item);
+                }
+            }
+        }
+        began.elapsed()
+    }
+    /// Until the consumer has them all.
+    fn cross(ends: [End; 2]) -> Duration {
+        let plan = Plan::unpinned(ShardCount::new(2).unwrap());
+        let executors = Executors::start(plan, ends.into(), &Shutdown::new(), |_, end| work(end)).unwrap();
+        executors.join()[1]
+    }
+    let mut group = c.benchmark_group("between executors, the consumer awake");
+    group.throughput(Throughput::Elements(AWAKE_ITEMS));
+    for batch in [1, BATCH] {
+        group.bench_function(format!("ring, {batch} at a time"), |b| {
+            b.iter_custom(|rounds| {
+                let (producer, consumer) = ring(CAPACITY);
+                cross([End::Push(producer, rounds * AWAKE_ITEMS, batch), End::Pop(consumer)])
+            })
+        });
+    }
+    group.bench_function("shared_channel", |b| {
+        b.iter_custom(|rounds| {
+            let (sender, receiver) = shared_channel::new_bounded(CAPACITY);
+            cross([End::Send(sender, rounds * AWAKE_ITEMS), End::Receive(receiver)])
+        })
+    });
+    // rtrb wakes nobody: both ends spin, on two threads.
+    group.bench_function("rtrb, spinning", |b| {
+        b.iter_custom(|rounds| {
+            let (mut producer, mut consumer) = rtrb::RingBuffer::<u64>::new(CAPACITY);
+            let items = rounds * AWAKE_ITEMS;
+            let began = Instant::now();
+            let pushing = std::thread::spawn(move || {
+                for item in 0..items {
+                    while producer.push(item).is_err() {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            let mut popped = 0;
+            while popped < items {
+                match consumer.pop() {
+                    Ok(item) => {
+                        black_box(item);
+                        popped += 1;
+                    }
+                    Err(_) => std::thread::yield_now(),
+                }
+            }
+            pushing.join().unwrap();
+            began.elapsed()
+        })
+    });
+    group.finish();
+}
+
 fn round_trip(c: &mut Criterion) {
     enum End {
         Asks(Caller<u64, u64>, u64),
@@ -126,5 +223,5 @@ fn round_trip(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, one_item, batches, round_trip);
+criterion_group!(benches, one_item, batches, awake, round_trip);
 criterion_main!(benches);

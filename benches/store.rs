@@ -1,12 +1,14 @@
 //! What does a key cost in the store, alone and in batches with prefetching, and what does a whole slot cost to move?
 //!
 //! Input: a million keys of 16 bytes (ten with `KEVY_BENCH_TEN_MILLION=1`) with values of 64, read and overwritten in
-//! random order; slots of about 61 keys. Beside it a plain `hashbrown` map, which can do none of what a slot can.
+//! random order; slots of about 61 keys. Beside it a plain `hashbrown` map, which can do none of what a slot can. As a test, where
+//! everything runs once, there are 200,000 keys.
 //!
 //! The layout would be looked at again if, on the machine where `hashbrown` overwrites in about 100 ns, a SET in a batch
 //! of 32 cost more than 100 ns, or moving a slot (dump and install) more than 15 µs; see the store's module for what it is.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kevy_replicate::id::{Digest, HASH_SLOTS, HashSlot};
@@ -54,6 +56,16 @@ fn filled(keys: &Keys) -> KeyspaceStore {
         store.set_string(store.locate(key), key, &VALUE, None);
     }
     store
+}
+
+/// Whether every bench runs once, to see that it does.
+fn is_test() -> bool {
+    !std::env::args().any(|arg| arg == "--bench")
+}
+
+/// How many keys there are where there would be `wanted`.
+fn count(wanted: usize) -> usize {
+    if is_test() { 200_000 } else { wanted }
 }
 
 /// What a turn does with the commands of a connection.
@@ -174,17 +186,17 @@ fn keys(c: &mut Criterion, name: &str, count: usize) {
 }
 
 fn million(c: &mut Criterion) {
-    keys(c, "1 M keys", 1_000_000);
+    keys(c, "1 M keys", count(1_000_000));
 }
 
 fn ten_million(c: &mut Criterion) {
     if std::env::var_os("KEVY_BENCH_TEN_MILLION").is_some() {
-        keys(c, "10 M keys", 10_000_000);
+        keys(c, "10 M keys", count(10_000_000));
     }
 }
 
 fn slots(c: &mut Criterion) {
-    let store = filled(&Keys::new(1_000_000));
+    let store = filled(&Keys::new(count(1_000_000)));
     let dumps: Vec<(HashSlot, Vec<u8>)> = (0..16_384)
         .filter_map(HashSlot::new)
         .map(|slot| {
@@ -214,7 +226,26 @@ fn slots(c: &mut Criterion) {
     group.bench_function("digest", |b| {
         b.iter_batched_ref(|| next().0, |slot| store.digest(Copy::Live, *slot), criterion::BatchSize::SmallInput);
     });
+    // Each on its own: what is loaded lies beside what is live until it is installed.
     let mut replica = KeyspaceStore::new();
+    for (name, measures_load) in [("load", true), ("install over the old", false)] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                let mut took = Duration::ZERO;
+                for _ in 0..rounds {
+                    let (slot, records) = next();
+                    let began = Instant::now();
+                    replica.begin(slot);
+                    replica.load(slot, &records).expect("what was dumped");
+                    let loaded = Instant::now();
+                    replica.install(slot);
+                    while replica.reclaim() {}
+                    took += if measures_load { loaded - began } else { loaded.elapsed() };
+                }
+                took
+            });
+        });
+    }
     group.bench_function("load and install over the old", |b| {
         b.iter_batched_ref(
             &mut next,
@@ -233,8 +264,8 @@ criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
-        .warm_up_time(std::time::Duration::from_millis(500))
-        .measurement_time(std::time::Duration::from_millis(1500));
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(1500));
     targets = million, ten_million, slots
 }
 criterion_main!(benches);
