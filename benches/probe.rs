@@ -9,7 +9,7 @@
 //! probe fill PORT KEYS BYTES         KEYS different keys, pipelined
 //! probe resize PORT N KEYS MIN MAX   N SETs over KEYS random keys, of MIN to MAX bytes, pipelined
 //! probe idle PORT N                  N connections that say nothing, until its input ends
-//! probe drain PORT                   a reader that only counts takes the stream of a kevy's shard 0 from its beginning
+//! probe drain PORT                   a reader that only counts takes the whole window of a kevy of one shard
 //! probe pipe BYTES CHUNK             BYTES over loopback by plain sends of CHUNK: what drain is to be compared with
 //! ```
 //!
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use kevy_replicate::handshake::{Claim, Done, Flags, Form, Hello, Options, ReplicaId, StreamOf};
-use kevy_replicate::id::{Generation, Offset, ShardId};
+use kevy_replicate::id::{Generation, Offset, ShardCount, ShardId};
 use serde_json::{Value, json};
 
 /// Paced requests go out together as often as this.
@@ -262,14 +262,16 @@ fn field(info: &str, line: &str, part: Option<&str>) -> io::Result<u64> {
     text.and_then(|text| text.trim().parse().ok()).ok_or_else(missing)
 }
 
-/// The whole window of shard 0, read by plain `recv`s as a replica that has every slot and no frame.
+/// The whole window of a kevy of one shard, read by plain `recv`s as a replica that has every slot and no frame. The window must reach
+/// back to the first frame.
 fn drain(port: u64) -> io::Result<Value> {
     let info = Client::connect(port)?.ask(&request(&[b"INFO", b"replication"]))?.unwrap_or_default();
     let info = String::from_utf8_lossy(&info);
     let base = u16::try_from(field(&info, "repl_port_base", None)?).map_err(io::Error::other)?;
+    let window = field(&info, "stream0", Some("bytes"))?;
     let generation = Generation::new(field(&info, "stream0", Some("generation"))?);
     let generation = generation.ok_or_else(|| io::Error::other("no history"))?;
-    let stream = StreamOf { shard: ShardId::new(0), of: None };
+    let stream = StreamOf { shard: ShardId::new(0), of: Some(ShardCount::ONE) };
     let flags = Flags { crc: true, items: true, observer: true };
     let hello = Hello {
         id: ReplicaId::new("drain").map_err(io::Error::other)?,
@@ -280,19 +282,21 @@ fn drain(port: u64) -> io::Result<Value> {
     hello.encode(&mut greeting);
     let mut socket = TcpStream::connect(("127.0.0.1", base))?;
     socket.write_all(&greeting)?;
-    // The answer first: what comes behind it is the stream.
     let mut buffer = vec![0; 512 << 10];
-    let answer = socket.read(&mut buffer)?;
-    if buffer.first() != Some(&b'+') && buffer.first() != Some(&b'*') {
-        return Err(io::Error::other(String::from_utf8_lossy(&buffer[..answer.min(200)]).into_owned()));
+    // The answer first, and what of the stream came with it: time is counted from there on.
+    let head = socket.read(&mut buffer)?;
+    if !matches!(buffer.first(), Some(b'+' | b'*')) {
+        return Err(io::Error::other(String::from_utf8_lossy(&buffer[..head.min(200)]).into_owned()));
     }
-    socket.set_read_timeout(Some(Duration::from_millis(300)))?;
-    let (began, mut bytes, mut last) = (Instant::now(), 0u64, Duration::ZERO);
-    // Silence is its end: everything that was recorded has come.
-    while let Ok(len @ 1..) = socket.read(&mut buffer) {
-        (bytes, last) = (bytes + len as u64, began.elapsed());
+    let (began, mut bytes) = (Instant::now(), 0);
+    while bytes + (head as u64) < window {
+        match socket.read(&mut buffer)? {
+            0 => return Err(io::Error::other("the stream ended before the window did")),
+            len => bytes += len as u64,
+        }
     }
-    Ok(json!({ "bytes": bytes, "gb_per_second": bytes as f64 / last.as_secs_f64().max(1e-9) / 1e9 }))
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(json!({ "bytes": bytes, "gb_per_second": bytes as f64 / seconds.max(1e-9) / 1e9 }))
 }
 
 fn pipe(bytes: u64, chunk: usize) -> io::Result<Value> {

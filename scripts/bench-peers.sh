@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# usage: [REDIS=redis-server] [VALKEY=valkey-server] [KEVY=target/release/kevy] [WORK=set,sync] [RUNS=3] bench-peers.sh
+# usage: [REDIS=redis-server] [VALKEY=valkey-server] [KEVY_PEER=another-kevy] [KEVY=target/release/kevy] [WORK=set,sync] [RUNS=3]
+#        [OUT=target/bench-peers] bench-peers.sh
 # Compares kevy with the servers that people would use instead, on this machine. REDIS= (empty) leaves that one out.
-# The figures and how they are taken: scripts/bench_peers/.
+# The figures and how they are taken: scripts/bench_peers/. What docs/benchmarks.md shows is made by
+#     RUNS=5 OUT=docs/benchmarks PAGE=docs/benchmarks.md scripts/bench-peers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,4 +16,14 @@ if [ -z "${PROBE+set}" ]; then
         python3 -c 'import json, sys; print([line["executable"] for line in map(json.loads, sys.stdin) if line.get("executable")][-1])')
     export PROBE
 fi
-exec python3 scripts/bench_peers
+
+# Plots need matplotlib; without it, and without a way to have it, there are none.
+python=python3
+if ! python3 -c 'import matplotlib' 2>/dev/null; then
+    venv=target/bench-venv
+    if [ ! -x $venv/bin/python ]; then
+        python3 -m venv $venv && $venv/bin/pip install --quiet 'matplotlib==3.*' || rm -rf $venv
+    fi
+    [ -x $venv/bin/python ] && python=$venv/bin/python
+fi
+exec "$python" scripts/bench_peers

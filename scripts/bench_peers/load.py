@@ -1,12 +1,12 @@
 """What the servers are loaded with, and the probe that looks at them meanwhile (benches/probe.rs)."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
-import threading
 
-from node import Client, WAIT_SECONDS_MAX, encode
+from node import WAIT_SECONDS_MAX
 
 COUNT = int(os.environ.get("COUNT", "2000000"))
 KEYS = int(os.environ.get("KEYS", "1000000"))
@@ -14,33 +14,34 @@ BENCHMARK = os.environ.get("BENCHMARK", "redis-benchmark")
 PROBE = os.environ.get("PROBE", "")
 
 
-def sets(port):
-    """COUNT SETs of 64 bytes over KEYS random keys; operations a second as the client saw them."""
-    arguments = f"-p {port} -t set -n {COUNT} -r {KEYS} -P 64 -c 16 -d 64 --csv".split()
+def sets(port, count=COUNT):
+    """SETs of 64 bytes over KEYS random keys; operations a second as the client saw them."""
+    return benchmark(port, "-t set -P 64 -c 16 -d 64", count)
+
+
+def benchmark(port, what, count, keys=KEYS):
+    """One test of redis-benchmark; operations a second."""
+    arguments = f"-p {port} -n {count} -r {keys} --csv {what}".split()
     done = subprocess.run([BENCHMARK, *arguments], capture_output=True, text=True, timeout=WAIT_SECONDS_MAX, check=True)
-    return float(done.stdout.strip().splitlines()[-1].split(",")[1].strip('"'))
+    # The last line; the field behind the name, which may have commas of its own.
+    return float(next(csv.reader([done.stdout.strip().splitlines()[-1]]))[1])
 
 
-def fill(port):
-    """COUNT different keys of 64 bytes."""
-    client = Client(port)
-    failed = []
+class Benchmark:
+    """redis-benchmark in the background, until it is ended."""
 
-    def drain():
-        for _ in range(COUNT):
-            if client.file.readline() != b"+OK\r\n":
-                failed.append(True)
-                return
+    def __init__(self, port, what):
+        arguments = f"-p {port} -n 1000000000 -r {KEYS} -q {what}".split()
+        self.process = subprocess.Popen([BENCHMARK, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    reader = threading.Thread(target=drain)
-    reader.start()
-    value = b"v" * 64
-    for first in range(0, COUNT, 5000):
-        last = min(first + 5000, COUNT)
-        client.socket.sendall(b"".join(encode(b"SET", b"key:%012d" % i, value) for i in range(first, last)))
-    reader.join(WAIT_SECONDS_MAX)
-    if failed or reader.is_alive():
-        sys.exit("the keys could not be written")
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def fill(port, keys=COUNT):
+    """Different keys of 64 bytes."""
+    probe("fill", port, keys, 64)
 
 
 class Probe:
@@ -55,7 +56,11 @@ class Probe:
         out, _ = self.process.communicate(timeout=WAIT_SECONDS_MAX)
         if self.process.returncode != 0:
             sys.exit(f"{self.process.args} failed")
-        return json.loads(out)
+        return json.loads(out.strip().splitlines()[-1])
+
+    def await_ready(self):
+        """Where the probe says first that it has begun."""
+        self.process.stdout.readline()
 
 
 def probe(*args):

@@ -1,8 +1,9 @@
 """The work that each server goes through: one function a subject, which returns a sample for each of its figures."""
 
+import statistics
 import time
 
-from load import COUNT, Probe, fill, probe, sets
+from load import COUNT, KEYS, Benchmark, Probe, benchmark, fill, probe, sets
 from node import Node, attach, caught_up, is_whole, wait_for
 
 LOAD_RATE = 100_000
@@ -10,53 +11,117 @@ PROBE_HZ = 1_000
 LATENCY_ROUNDS = 2_000
 FANOUT = 4
 CROWD = 16
+SMALL_BACKLOG_MIB = 64
+SINGLE_COUNT = 200_000
+LOADED_KEYS = COUNT * 5
+
+# The rows of redis-benchmark's default set, each by itself, so that each has its own CPU.
+COMMANDS = [
+    *((name, f"-t {name}", COUNT // 4) for name in "ping_inline ping_mbulk set get incr lpush rpush lpop rpop sadd hset spop".split()),
+    *((name, f"-t {name}", COUNT // 4) for name in ("zadd", "zpopmin")),
+    *((f"lrange_{n}", f"lrange mylist 0 {n - 1}", COUNT // 40) for n in (100, 300, 500, 600)),
+    ("mset", "-t mset", COUNT // 10),
+]
+
+GROWTH_COUNT = COUNT // 4
+GROWTH_BYTES = 256 << 20
+GROWTH = {
+    "keys": [10_000, 100_000, 1_000_000, 10 * COUNT],
+    "size": [8, 64, 512, 4 << 10, 32 << 10, 256 << 10, 1 << 20],
+    "replicas": [0, 1, 2, 4, 8, 16],
+    "shards": [1, 2, 4, 8, 16],
+    "connections": [1, 10, 100, 1_000],
+    "idle": [0, 10_000],
+    "pipeline": [1, 4, 16, 64, 256],
+}
+
+
+def cost(nodes, work, count=COUNT, until=lambda: None):
+    """CPU microseconds an operation of each node while `work` is done and what follows from it; and what the work returns."""
+    before = [node.cpu_seconds() for node in nodes]
+    result = work()
+    until()
+    return result, [(node.cpu_seconds() - was) / count * 1e6 for node, was in zip(nodes, before)]
+
+
+def pair(server, replicas=1, **how):
+    """A primary, and replicas that follow it."""
+    primary, others = Node(server, **how), [Node(server, **how) for _ in range(replicas)]
+    primary.client.ask("SET", "first", "1")
+    for replica in others:
+        attach(replica, primary)
+    return primary, others
+
+
+def ratio(one, other):
+    """Where so little was done that no CPU was accounted for, of what can be told apart."""
+    return one / max(other, 1e-6)
+
+
+def stop(*nodes):
+    for node in nodes:
+        node.stop()
+
+
+def applied(primary, replicas):
+    """Waits until every replica has everything."""
+    for replica in replicas:
+        wait_for("a replica has applied everything", lambda: caught_up(primary, replica))
 
 
 def set_(server):
     """SETs: alone, with one replica, with it stopped; then what it missed is caught up."""
     sample = {}
+    if server.is_ours:
+        alone = Node(server, role="standalone")
+        _, [sample["standalone_cpu_us"]] = cost([alone], lambda: sets(alone.port))
+        alone.stop()
     primary = Node(server)
-    before = primary.cpu_seconds()
-    sample["set_ops"] = sets(primary.port)
-    sample["set_cpu_us"] = (primary.cpu_seconds() - before) / COUNT * 1e6
+    sample["set_ops"], [sample["set_cpu_us"]] = cost([primary], lambda: sets(primary.port))
+    sets(primary.port)
+    _, [sample["set_warm_cpu_us"]] = cost([primary], lambda: sets(primary.port))
     primary.stop()
 
-    primary, replica = Node(server), Node(server)
-    primary.client.ask("SET", "first", "1")
-    attach(replica, primary)
-    before = primary.cpu_seconds(), replica.cpu_seconds()
-    sample["replicated_ops"] = sets(primary.port)
-    wait_for("the replica has applied everything", lambda: caught_up(primary, replica))
-    sample["replicated_cpu_us"] = (primary.cpu_seconds() - before[0]) / COUNT * 1e6
-    sample["replica_cpu_us"] = (replica.cpu_seconds() - before[1]) / COUNT * 1e6
+    primary, [replica] = pair(server)
+    load, both = lambda: sets(primary.port), [primary, replica]
+    until = lambda: applied(primary, [replica])
+    sample["replicated_ops"], costs = cost(both, load, until=until)
+    sample["replicated_cpu_us"], sample["replica_cpu_us"] = costs
+    # From here on the window has been filled: nothing is touched for the first time.
+    cost(both, load, until=until)
+    sample["warm_ops"], costs = cost(both, load, until=until)
+    sample["warm_cpu_us"], sample["warm_replica_cpu_us"] = costs
 
     replica.freeze()
     sample["frozen_ops"] = sets(primary.port)
-    before = primary.cpu_seconds(), replica.cpu_seconds()
     began = time.monotonic()
-    replica.thaw()
-    wait_for("the replica has caught up", lambda: caught_up(primary, replica))
+    _, costs = cost(both, replica.thaw, until=until)
     sample["catch_up_frames"] = COUNT / (time.monotonic() - began)
-    sample["catch_up_primary_cpu_us"] = (primary.cpu_seconds() - before[0]) / COUNT * 1e6
-    sample["catch_up_replica_cpu_us"] = (replica.cpu_seconds() - before[1]) / COUNT * 1e6
-    replica.stop()
-    primary.stop()
+    sample["catch_up_primary_cpu_us"], sample["catch_up_replica_cpu_us"] = costs
+    stop(replica, primary)
+    sample["over_recording"] = ratio(sample["warm_cpu_us"], sample["set_warm_cpu_us"])
+    if server.is_ours:
+        sample["over_standalone"] = ratio(sample["replicated_cpu_us"], sample["standalone_cpu_us"])
     return sample
 
 
 def fanout(server):
-    """SETs with several replicas."""
-    primary, replicas = Node(server), [Node(server) for _ in range(FANOUT)]
-    primary.client.ask("SET", "first", "1")
-    for replica in replicas:
-        attach(replica, primary)
-    before = primary.cpu_seconds()
-    sample = {"fanout_ops": sets(primary.port)}
-    for replica in replicas:
-        wait_for("a replica has applied everything", lambda: caught_up(primary, replica))
-    sample["fanout_cpu_us"] = (primary.cpu_seconds() - before) / COUNT * 1e6
-    for node in [*replicas, primary]:
-        node.stop()
+    """What each further replica costs: SETs with one, and with FANOUT, in a window that was filled before."""
+    primary, replicas = pair(server)
+    sets(primary.port)
+    sets(primary.port)
+    sample, costs = {}, []
+    for count in (1, FANOUT):
+        while len(replicas) < count:
+            replicas.append(Node(server))
+            attach(replicas[-1], primary)
+        sample["fanout_ops"], of_each = cost(
+            [primary, *replicas], lambda: sets(primary.port), until=lambda: applied(primary, replicas)
+        )
+        costs.append(of_each[0])
+    sample["fanout_cpu_us"] = costs[1]
+    sample["further_replica_us"] = (costs[1] - costs[0]) / (FANOUT - 1)
+    stop(*replicas, primary)
     return sample
 
 
@@ -117,11 +182,8 @@ def crowd_sync(server):
 def frozen(server):
     """What stopped replicas cost their primary: SETs without a replica, with a stopped one, with a crowd all but one stopped."""
     sample = {}
-    for name, count, stopped in (("none", 0, 0), ("one", 1, 1), ("half", 2, 1), ("most", CROWD, CROWD - 1)):
-        primary, replicas = Node(server), [Node(server) for _ in range(count)]
-        primary.client.ask("SET", "first", "1")
-        for replica in replicas:
-            attach(replica, primary)
+    for name, count, stopped in (("none", 0, 0), ("one", 1, 1), ("two", 2, 0), ("half", 2, 1), ("most", CROWD, CROWD - 1)):
+        primary, replicas = pair(server, count)
         for replica in replicas[:stopped]:
             replica.freeze()
         watch = Probe("get", primary.port, PROBE_HZ)
@@ -130,78 +192,185 @@ def frozen(server):
         sample[f"frozen_{name}_cpu_us"] = (primary.cpu_seconds() - before) / COUNT * 1e6
         sample[f"frozen_{name}_get_p99_us"] = watch.end()["p99"]
         sample[f"frozen_{name}_peak_mib"] = primary.memory("VmHWM") / 2**20
-        for node in [*replicas, primary]:
-            node.stop()
+        stop(*replicas, primary)
+    sample["frozen_p99_ratio"] = sample["frozen_half_get_p99_us"] / sample["frozen_two_get_p99_us"]
     return sample
 
 
 def latency(server):
-    """When a write is visible on the replica, and when WAIT says so; then a link that was reset."""
+    """When a write is visible on the replica, and when WAIT says so; while the replica is busy with reads; after a cut."""
     sample = {}
-    primary, replica = Node(server), Node(server)
-    primary.client.ask("SET", "first", "1")
-    attach(replica, primary)
+    primary, [replica] = pair(server)
     seen = probe("visible", primary.port, replica.port, LATENCY_ROUNDS)
     for name in ("from_write", "from_ok"):
         sample[f"visible_{name}_p50_us"], sample[f"visible_{name}_p99_us"] = seen[name]["p50"], seen[name]["p99"]
     seen = probe("wait", primary.port, LATENCY_ROUNDS)
     sample["wait_p50_us"], sample["wait_p99_us"] = seen["after_ok"]["p50"], seen["after_ok"]["p99"]
     sample["set_and_wait_p50_us"] = seen["set_and_wait"]["p50"]
-    replica.stop()
-    primary.stop()
+
+    sets(primary.port, KEYS)
+    applied(primary, [replica])
+    reads = Benchmark(replica.port, "-t get -P 16 -c 50")
+    time.sleep(0.5)
+    seen = probe("visible", primary.port, replica.port, LATENCY_ROUNDS // 4)
+    reads.end()
+    sample["busy_visible_p50_us"], sample["busy_visible_p99_us"] = seen["from_ok"]["p50"], seen["from_ok"]["p99"]
+
+    times = [reconnect(primary, replica, number) for number in range(5)]
+    if None not in times:
+        sample["reconnect_ms"] = statistics.median(times)
+    stop(replica, primary)
     return sample
 
 
-WORKS = {"set": set_, "fanout": fanout, "sync": sync, "crowd": crowd_sync, "frozen": frozen, "latency": latency}
+def reconnect(primary, replica, number):
+    """From the cut of the link until a write after it is readable, in milliseconds; None if links cannot be cut here."""
+    if not primary.cut_links():
+        return None
+    began = time.monotonic()
+    primary.client.ask("SET", "after", number)
+    wait_for("the link streams again", lambda: replica.client.ask("GET", "after") == str(number), pause=0)
+    return (time.monotonic() - began) * 1e3
 
-FIGURES = [
-    ("set_ops", "SET, no replica: ops/s", "{:,.0f}"),
-    ("set_cpu_us", "… CPU µs/op", "{:.2f}"),
-    ("replicated_ops", "SET, one replica: ops/s", "{:,.0f}"),
-    ("replicated_cpu_us", "… primary CPU µs/op", "{:.2f}"),
-    ("replica_cpu_us", "… replica CPU µs/op", "{:.2f}"),
-    ("fanout_ops", f"SET, {FANOUT} replicas: ops/s", "{:,.0f}"),
-    ("fanout_cpu_us", "… primary CPU µs/op", "{:.2f}"),
-    ("frozen_ops", "SET, replica stopped: ops/s", "{:,.0f}"),
-    ("catch_up_frames", "catch-up: frames/s", "{:,.0f}"),
-    ("catch_up_primary_cpu_us", "… primary CPU µs/frame", "{:.2f}"),
-    ("catch_up_replica_cpu_us", "… replica CPU µs/frame", "{:.2f}"),
-    ("sync_seconds", "full sync: s", "{:.2f}"),
-    ("sync_primary_cpu", "… primary CPU s", "{:.2f}"),
-    ("sync_replica_cpu", "… replica CPU s", "{:.2f}"),
-    ("sync_primary_extra_mib", "… primary's extra memory, MiB (a fork's not counted)", "{:.0f}"),
-    ("sync_get_p99_us", "… GET p99 on the primary meanwhile, µs", "{:,.0f}"),
-    ("sync_get_max_us", "… worst GET, µs", "{:,.0f}"),
-    ("loaded_sync_seconds", f"full sync under {LOAD_RATE:,} SET/s: s", "{:.2f}"),
-    ("loaded_sync_rate", "… SETs a second that were written", "{:,.0f}"),
-    *(
-        row
-        for count in (1, 4, 8)
-        for row in (
-            (f"crowd_{count}_seconds", f"full sync of {count} at once: s", "{:.2f}"),
-            (f"crowd_{count}_cpu", "… primary CPU s", "{:.2f}"),
-            (f"crowd_{count}_user_cpu", "… of it user", "{:.2f}"),
-        )
-    ),
-    *(
-        row
-        for name, label in (
-            ("none", "no replica"),
-            ("one", "one replica, stopped"),
-            ("half", "one of two stopped"),
-            ("most", f"{CROWD - 1} of {CROWD} stopped"),
-        )
-        for row in (
-            (f"frozen_{name}_cpu_us", f"SET beside a GET probe, {label}: primary CPU µs/op", "{:.2f}"),
-            (f"frozen_{name}_get_p99_us", "… GET p99, µs", "{:,.0f}"),
-            (f"frozen_{name}_peak_mib", "… peak memory, MiB", "{:,.0f}"),
-        )
-    ),
-    ("visible_from_write_p50_us", "idle: write → readable on the replica, p50 µs", "{:.0f}"),
-    ("visible_from_ok_p50_us", "idle: +OK → readable, p50 µs", "{:.0f}"),
-    ("visible_from_ok_p99_us", "… p99 µs", "{:.0f}"),
-    ("wait_p50_us", "WAIT 1 after +OK, p50 µs", "{:.0f}"),
-    ("wait_p99_us", "… p99 µs", "{:.0f}"),
-    ("set_and_wait_p50_us", "SET and WAIT 1 in one write, p50 µs", "{:.0f}"),
-    ("bytes_per_key", "resident bytes per key", "{:.0f}"),
-]
+
+def memory(server):
+    """Resident bytes a key on both sides, the backlog not counted; after overwrites of other sizes, too."""
+    primary, [replica] = pair(server, backlog_mib=SMALL_BACKLOG_MIB)
+    empty = {node: node.memory("VmRSS") for node in (primary, replica)}
+
+    def per_key(node):
+        return (node.memory("VmRSS") - empty[node] - node.backlog_bytes()) / COUNT
+
+    def settle():
+        applied(primary, [replica])
+        # What is freed is given back in the background.
+        time.sleep(1)
+
+    sample = {}
+    fill(primary.port)
+    settle()
+    sample["memory_primary_bytes"], sample["memory_replica_bytes"] = per_key(primary), per_key(replica)
+    probe("resize", primary.port, 2 * COUNT, COUNT, 8, 120)
+    settle()
+    sample["resized_primary_bytes"], sample["resized_replica_bytes"] = per_key(primary), per_key(replica)
+    stop(replica, primary)
+    return sample
+
+
+def single(server):
+    """One command at a time on each of 50 connections."""
+    sample, node = {}, Node(server)
+    fill(node.port, KEYS)
+    for name in ("get", "set"):
+        ops, [cpu] = cost([node], lambda: benchmark(node.port, f"-t {name} -P 1 -c 50 -d 64", SINGLE_COUNT), SINGLE_COUNT)
+        sample[f"single_{name}_ops"], sample[f"single_{name}_cpu_us"] = ops, cpu
+    node.stop()
+    return sample
+
+
+def commands(server):
+    """redis-benchmark's own set at pipeline 16: CPU a command."""
+    sample, node = {}, Node(server)
+    for name, what, count in COMMANDS:
+        if name == "lrange_100":
+            node.client.ask("DEL", "mylist")
+            node.client.ask("RPUSH", "mylist", *(f"{n:03}" for n in range(600)))
+        ops, [cpu] = cost([node], lambda: benchmark(node.port, f"-P 16 -c 50 {what}", count), count)
+        sample[f"command_{name}_ops"], sample[f"command_{name}_cpu_us"] = ops, cpu
+    node.stop()
+    return sample
+
+
+def shards(server):
+    """What two shards cost beside one: SETs and GETs of random keys, clients spread over the shards."""
+    if not server.is_ours:
+        return {}
+    sample = {}
+    for name in ("set", "get"):
+        for count in (1, 2):
+            node = Node(server, shards=count)
+            sets(node.port)
+            load = lambda: benchmark(node.port, f"-t {name} -P 64 -c 16 -d 64", COUNT)
+            sample[f"shards_{count}_{name}_ops"], [sample[f"shards_{count}_{name}_cpu_us"]] = cost([node], load)
+            node.stop()
+        sample[f"shards_{name}_ratio"] = ratio(sample[f"shards_2_{name}_cpu_us"], sample[f"shards_1_{name}_cpu_us"])
+    return sample
+
+
+def stream(server):
+    """The backlog to a reader that only counts, beside plain sends over loopback."""
+    if not server.is_ours:
+        return {}
+    node = Node(server, shards=1)
+    sets(node.port)
+    drained = probe("drain", node.port)
+    plain = probe("pipe", drained["bytes"], 256 << 10)
+    node.stop()
+    sample = {"stream_gb": drained["gb_per_second"], "pipe_gb": plain["gb_per_second"]}
+    return sample | {"stream_ratio": sample["stream_gb"] / sample["pipe_gb"]}
+
+
+def turns(server):
+    """The longest turn of a shard while many keys are loaded."""
+    if not server.is_ours:
+        return {}
+    node = Node(server)
+    node.client.ask("CONFIG", "RESETSTAT")
+    faults = node.faults()
+    fill(node.port, LOADED_KEYS)
+    sample = {"turn_cpu_us": float(node.client.info("stats")["longest_turn_cpu_usec"]), "turn_faults": node.faults() - faults}
+    node.stop()
+    return sample
+
+
+def growth(server):
+    """CPU an operation as each dimension of the work grows; the others stay as they are in `set`."""
+    sample = {}
+    for dimension, points in GROWTH.items():
+        for point in points:
+            sample[f"growth_{dimension}_{point}"] = grown(server, dimension, point)
+    return {key: value for key, value in sample.items() if value is not None}
+
+
+def grown(server, dimension, point):
+    """The primary's CPU microseconds an operation; a kilobyte where values grow. None where the server has no such thing."""
+    of = lambda name, otherwise: point if name == dimension else otherwise
+    if dimension == "shards" and not server.is_ours:
+        return None
+    size, keys, replicas, pipeline = of("size", 64), of("keys", 100_000), of("replicas", 0), of("pipeline", 64)
+    connections, idle = (16, point) if dimension == "idle" else (of("connections", 16), 0)
+    count = max(2_000, min(GROWTH_COUNT, GROWTH_BYTES // size, 30_000 * pipeline))
+    if size > 64:
+        keys = min(keys, GROWTH_BYTES // size)
+    primary, others = pair(server, replicas, shards=of("shards", 1))
+    if dimension == "keys":
+        fill(primary.port, keys)
+    quiet = Probe("idle", primary.port, idle) if idle else None
+    if quiet:
+        quiet.await_ready()
+    load = lambda: benchmark(primary.port, f"-t set -P {pipeline} -c {connections} -d {size}", count, keys)
+    # Once unmeasured: what is measured meets a window and keys that are there.
+    load()
+    applied(primary, others)
+    _, [cpu, *_] = cost([primary, *others], load, count, until=lambda: applied(primary, others))
+    if quiet:
+        quiet.end()
+    stop(*others, primary)
+    return cpu / (size / 1024) if dimension == "size" else cpu
+
+
+WORKS = {
+    "set": set_,
+    "fanout": fanout,
+    "sync": sync,
+    "crowd": crowd_sync,
+    "frozen": frozen,
+    "latency": latency,
+    "memory": memory,
+    "single": single,
+    "commands": commands,
+    "shards": shards,
+    "stream": stream,
+    "turns": turns,
+    "growth": growth,
+}
