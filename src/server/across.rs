@@ -12,7 +12,7 @@ use crate::resp::{Protocol, Reply, arguments_of};
 use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::shard::following::Refused;
 use crate::snapshot::{Keyspace, Located};
-use crate::store::command::walk::scan_cursor;
+use crate::store::command::walk::{scan_count, scan_cursor};
 use crate::store::command::{Flags, Spec};
 use crate::store::{ScanCursor, command};
 use crate::wire::{Argv, Command};
@@ -241,33 +241,59 @@ async fn is_loading(local: &Rc<Local>) -> bool {
     local.call_all(loading).await.contains(&true)
 }
 
-/// One shard after the other: the cursor says which slot is next, and with it which shard.
+/// One shard after the other: the cursor says which slot is next, and with it which shard. A shard that is at its end before as many
+/// keys were found as are wanted is followed by the next one, so that a small node is walked in one step.
 async fn scan(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>, client: &mut ClientSession, out: &mut Vec<u8>) {
-    let cursor = match scan_cursor(argv) {
-        Ok(cursor) => cursor,
+    let (mut cursor, wanted) = match scan_cursor(argv).and_then(|cursor| Ok((cursor, scan_count(argv)?))) {
+        Ok(asked) => asked,
         Err(refusal) => return Reply::new(out, client.protocol).error(refusal),
     };
     if cursor == ScanCursor::START && is_loading(local).await {
         return Reply::new(out, client.protocol).error(Refused::Loading);
     }
-    let owner = local.count().owner(cursor.slot());
-    let part = Part::without_keys(owner, argv);
-    let replies = run(local, spec, client, vec![part]).await;
-    let Some(Replied { reply, .. }) = replies.first() else { return };
-    let next = ShardId::new(owner.get() + 1);
-    // `*2␍␊$1␍␊0␍␊…`: this shard is at its end.
-    const AT_END: &[u8] = b"*2\r\n$1\r\n0\r\n";
-    match reply.strip_prefix(AT_END) {
-        Some(keys) if next.get() < local.count().get() => {
-            let first = local.count().slots_of(next).iter().next();
-            let cursor = first.map_or(ScanCursor::START, ScanCursor::at_slot);
-            let mut joined = Reply::new(out, client.protocol);
-            joined.array(2);
-            joined.bulk(itoa::Buffer::new().format(cursor.get()).as_bytes());
-            joined.raw(keys);
+    let (mut keys, mut found) = (Vec::new(), 0);
+    loop {
+        let owner = local.count().owner(cursor.slot());
+        let text = cursor.get().to_string();
+        let args: Vec<&[u8]> =
+            argv.iter().enumerate().map(|(at, arg)| if at == 1 { text.as_bytes() } else { arg }).collect();
+        let part = Part { owner, argv: Command::new(&args), places: Vec::new(), keys: Vec::new() };
+        let replies = run(local, spec, client, vec![part]).await;
+        let Some(Replied { reply, .. }) = replies.first() else { return };
+        let Some(step) = scanned(reply) else { return out.extend_from_slice(reply) };
+        keys.extend_from_slice(step.keys);
+        found += step.count;
+        let next = ShardId::new(owner.get() + 1);
+        let is_last = next.get() == local.count().get();
+        cursor = match local.count().slots_of(if is_last { owner } else { next }).iter().next() {
+            Some(first) if step.cursor == 0 && !is_last => ScanCursor::at_slot(first),
+            _ => ScanCursor::from_u64(step.cursor).unwrap_or(ScanCursor::START),
+        };
+        if step.cursor > 0 || is_last || found >= wanted {
+            break;
         }
-        _ => out.extend_from_slice(reply),
     }
+    let mut joined = Reply::new(out, client.protocol);
+    joined.array(2);
+    joined.bulk(itoa::Buffer::new().format(cursor.get()).as_bytes());
+    joined.array(found);
+    joined.raw(&keys);
+}
+
+/// What one shard answered to `SCAN`.
+struct Scanned<'a> {
+    cursor: u64,
+    count: usize,
+    /// The keys, encoded.
+    keys: &'a [u8],
+}
+
+/// Reads `*2␍␊$n␍␊cursor␍␊*count␍␊keys`; `None`: it is an error.
+fn scanned(reply: &[u8]) -> Option<Scanned<'_>> {
+    let (_, rest) = line(reply.strip_prefix(b"*2\r\n$")?)?;
+    let (cursor, rest) = line(rest)?;
+    let (count, keys) = line(rest.strip_prefix(b"*")?)?;
+    Some(Scanned { cursor: cursor.parse().ok()?, count: count.parse().ok()?, keys })
 }
 
 /// A key of a shard that is drawn by its number of keys.

@@ -103,6 +103,14 @@ pub fn scan_cursor(argv: Argv<'_>) -> Result<ScanCursor, Refusal> {
     Ok(from)
 }
 
+/// How many keys a `SCAN` is to look at.
+///
+/// # Errors
+/// If one of its options is none.
+pub fn scan_count(argv: Argv<'_>) -> Result<usize, Refusal> {
+    Options::parse(argv, 2, Over::Keys).map(|options| options.count)
+}
+
 pub(super) fn scan(context: &mut Context<'_>, _: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (from, options) = (scan_cursor(argv)?, Options::parse(argv, 2, Over::Keys)?);
     let now = context.now;
