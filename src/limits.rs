@@ -144,6 +144,9 @@ pub const TICK_MS: u64 = 10;
 /// closed, so that they know.
 pub const EXCHANGE_BYTES_MAX: usize = 64 << 20;
 
+/// Period in which it is looked whether a write gate that is off was switched on, in milliseconds: until then writes are refused.
+pub const GATE_LOOK_MS: u64 = 100;
+
 /// Ticks after which what clients left behind is swept up.
 pub const SWEEP_TICKS: u64 = 100;
 

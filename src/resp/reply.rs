@@ -35,6 +35,27 @@ impl<'a> Reply<'a> {
         self.protocol
     }
 
+    /// Bytes of the buffer so far.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// What was written since the buffer had `from` bytes.
+    ///
+    /// # Panics
+    /// If it never had so many.
+    #[inline]
+    pub fn since(&self, from: usize) -> &[u8] {
+        &self.out[from..]
+    }
+
     /// `+OK`.
     #[inline]
     pub fn ok(&mut self) {

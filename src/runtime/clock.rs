@@ -12,6 +12,12 @@ pub fn now() -> Moment {
     Moment::from_micros(BEGINNING.elapsed().as_micros() as u64)
 }
 
+/// Nanoseconds since the process's first look at the clock.
+#[inline]
+pub fn nanos() -> u64 {
+    BEGINNING.elapsed().as_nanos() as u64
+}
+
 /// Waits until `deadline`; for one that has passed, not at all. On an executor only.
 pub async fn sleep_until(deadline: Moment) {
     let wait = deadline.micros().saturating_sub(now().micros());

@@ -1,8 +1,10 @@
 //! Commands on their way to the shard that owns their keys, and their replies on the way back: one allocation-free ring slot.
 
+use super::clock::nanos;
 use crate::id::UnixMs;
 use crate::limits;
 use crate::resp::{Protocol, Reply};
+use crate::shard::meter::Lap;
 use crate::shard::{Recorded, Refused, Shard};
 use crate::snapshot::{Keyspace, Located};
 use crate::store::WatchFlag;
@@ -130,13 +132,29 @@ impl CommandBatch {
         for at in &self.located {
             shard.store.prefetch_entry(*at);
         }
-        for carried in &mut self.commands {
-            let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
+        let mut lap = Lap::begin(nanos());
+        for number in 0..self.commands.len() {
+            let carried = self.commands[number];
+            let before = number.checked_sub(1).map(|before| self.commands[before].spec);
+            if lap.is_due(number, carried.spec, before) {
+                shard.meter.lap(&mut lap, number, nanos(), now, |number| self.command(number));
+            }
             let at = &self.located[carried.first_place as usize..carried.end_place as usize];
+            let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
             let argv = Argv::new(&self.bytes, ranges);
+            let from = self.replies.len();
             shard.execute(carried.spec, argv, at, now, &mut Reply::new(&mut self.replies, carried.protocol));
-            carried.reply_end = self.replies.len();
+            shard.meter.executed(carried.spec, &self.replies[from..]);
+            self.commands[number].reply_end = self.replies.len();
         }
+        shard.meter.lap(&mut lap, self.commands.len(), nanos(), now, |number| self.command(number));
+    }
+
+    /// Command number `index`.
+    fn command(&self, index: usize) -> (&'static Spec, Argv<'_>) {
+        let carried = &self.commands[index];
+        let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
+        (carried.spec, Argv::new(&self.bytes, ranges))
     }
 
     /// Where the stream of the shard that executed it stood afterwards, if it recorded anything.

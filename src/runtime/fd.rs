@@ -7,9 +7,10 @@ use std::net::Shutdown;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use glommio::net::{TcpListener, TcpStream};
-use socket2::{SockRef, Socket};
+use socket2::{SockRef, Socket, TcpKeepalive};
 
 /// Hands a listening socket to the executor of this thread.
 pub(super) fn listener(socket: Socket) -> TcpListener {
@@ -75,6 +76,19 @@ impl SocketHandle {
     /// What the socket says: [`WouldBlock`](io::ErrorKind::WouldBlock) where it takes nothing now.
     pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
         self.with(|socket| socket.send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
+    }
+
+    /// Lets the kernel ask the peer's machine whether it is there after each `every` of silence, and give up after three times
+    /// without an answer; zero: never.
+    pub fn keep_alive(&self, every: Duration) {
+        // A socket that refuses is dead, and the first read says so.
+        let _ = self.with(|socket| {
+            if every.is_zero() {
+                return socket.set_keepalive(false);
+            }
+            let pause = (every / 3).max(Duration::from_secs(1));
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(pause).with_retries(3))
+        });
     }
 
     fn with<T>(&self, act: impl FnOnce(&SockRef<'_>) -> io::Result<T>) -> io::Result<T> {

@@ -95,6 +95,8 @@ pub struct Gauges {
     pub clients: Cell<u64>,
     /// Client connections accepted so far.
     pub accepted: Cell<u64>,
+    /// Client connections that were closed as there were too many.
+    pub rejected: Cell<u64>,
     /// Connections on the replication port that have not said what they want.
     pub greeting: Cell<u64>,
     /// Clients that wait for something other than the next command.

@@ -7,11 +7,12 @@ use futures_lite::FutureExt;
 
 use super::client_command;
 use super::config::HostPort;
+use super::config_command;
 use super::digests;
 use super::exchange::Kind;
 use super::info;
-use super::names;
 use super::node::Node;
+use super::observe;
 use super::pubsub;
 use super::session::ClientSession;
 use super::survey;
@@ -23,7 +24,6 @@ use crate::resp::{Protocol, Reply};
 use crate::runtime::clock::sleep;
 use crate::runtime::local::{Call, Local, Request};
 use crate::runtime::ring::ring;
-use crate::runtime::watchdog::Progress;
 use crate::store::command::{Refusal, Spec, introspect, number};
 use crate::wire::Argv;
 
@@ -72,11 +72,19 @@ pub(super) async fn execute(
             reply.bulk_integer(since.as_secs() as i64);
             reply.bulk_integer(i64::from(since.subsec_micros()));
         }
-        "lastsave" => reply.integer(0),
+        // As Redis does: nothing was saved since the start.
+        "lastsave" => {
+            let uptime = node.shared.started.elapsed().as_secs();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            reply.integer(now.saturating_sub(uptime) as i64);
+        }
         "acl" => acl(argv, &mut reply),
         "client" => client_command::execute(local, client, argv, out).await,
         "command" => introspect::command(argv, &mut reply),
-        "config" => config(local, node, argv, &mut reply),
+        "latency" => observe::latency(local, argv, protocol, out).await,
+        "memory" => observe::memory(local, node, argv, protocol, out).await,
+        "slowlog" => observe::slowlog(local, argv, protocol, out).await,
+        "config" => config_command::execute(local, node, argv, protocol, out).await,
         "debug" => debug(local, &client.me.address, argv, protocol, out).await,
         "kevy" => digests::execute(local, argv, protocol, out).await,
         "info" => {
@@ -222,25 +230,6 @@ fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<
     reply.array(0);
 }
 
-fn config(local: &Local, node: &Node, argv: Argv<'_>, reply: &mut Reply<'_>) {
-    match argv.arg(1).to_ascii_lowercase().as_slice() {
-        b"get" if argv.len() > 2 => {
-            let patterns: Vec<&[u8]> = argv.iter().skip(2).collect();
-            let fitting = names::fitting(&node.shared.config, &patterns);
-            reply.map(fitting.len());
-            for (name, value) in fitting {
-                reply.bulk(name.as_bytes());
-                reply.bulk(value.as_bytes());
-            }
-        }
-        b"resetstat" if argv.len() == 2 => {
-            local.executor().health().iter().for_each(Progress::reset_turns);
-            reply.ok();
-        }
-        other => reply.error(Refusal::UnknownSubcommand("config", String::from_utf8_lossy(other).into_owned())),
-    }
-}
-
 async fn debug(local: &Rc<Local>, address: &str, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     match argv.arg(1).to_ascii_lowercase().as_slice() {
         b"digest" if argv.len() == 2 => {
@@ -270,6 +259,9 @@ async fn debug(local: &Rc<Local>, address: &str, argv: Argv<'_>, protocol: Proto
             }
             Reply::new(out, protocol).ok();
         }
+        b"object" if argv.len() == 3 => observe::object(local, argv.arg(2), protocol, out).await,
+        b"error" if argv.len() == 3 => Reply::new(out, protocol).error(String::from_utf8_lossy(argv.arg(2))),
+        b"jmap" => Reply::new(out, protocol).error("ERR DEBUG JMAP is not supported: kevy has no Java heap to show"),
         b"corrupt" if argv.len() == 3 => digests::corrupt(local, address, argv.arg(2), protocol, out).await,
         other => Reply::new(out, protocol)
             .error(Refusal::UnknownSubcommand("debug", String::from_utf8_lossy(other).into_owned())),

@@ -72,21 +72,32 @@ impl Admission {
 #[derive(Debug)]
 pub(super) struct Freshness {
     /// 0: it does not matter.
-    max_staleness_ms: u64,
-    /// By stream, in microseconds of the node's clock; none where it does not matter.
+    max_staleness_ms: AtomicU64,
+    /// By stream, in microseconds of the node's clock.
     heard: Box<[AtomicU64]>,
 }
 
 impl Freshness {
     /// Nothing was heard since the node's start.
     pub fn new(max_staleness_ms: u64) -> Freshness {
-        let streams = if max_staleness_ms > 0 { SHARDS_MAX } else { 0 };
-        Freshness { max_staleness_ms, heard: (0..streams).map(|_| AtomicU64::new(0)).collect() }
+        Freshness {
+            max_staleness_ms: AtomicU64::new(max_staleness_ms),
+            heard: (0..SHARDS_MAX).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 
     /// Whether it matters.
     pub fn is_on(&self) -> bool {
-        self.max_staleness_ms > 0
+        self.max_staleness_ms() > 0
+    }
+
+    fn max_staleness_ms(&self) -> u64 {
+        self.max_staleness_ms.load(Ordering::Relaxed)
+    }
+
+    /// From now on so much is allowed; 0: it does not matter.
+    pub fn set_max_staleness_ms(&self, ms: u64) {
+        self.max_staleness_ms.store(ms, Ordering::Relaxed);
     }
 
     /// A stream was heard then.
@@ -115,9 +126,13 @@ impl Freshness {
 
     /// The streams that were not heard for too long.
     fn silent(&self, upstream: ShardCount, now: Moment) -> Vec<ShardId> {
+        let most = self.max_staleness_ms();
+        if most == 0 {
+            return Vec::new();
+        }
         let is_silent = |stream: &ShardId| {
             let heard = self.heard.get(stream.index()).map(|heard| heard.load(Ordering::Relaxed));
-            heard.is_some_and(|heard| now.ms_since(Moment::from_micros(heard)) > self.max_staleness_ms)
+            heard.is_some_and(|heard| now.ms_since(Moment::from_micros(heard)) > most)
         };
         upstream.shards().filter(is_silent).collect()
     }

@@ -117,7 +117,9 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>, machine: &Machine)
         None => None,
     };
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    let config = Config::read(file, &serve.keys.0, machine).map_err(|error| Failure::Usage(error.to_string()))?;
+    let mut config = Config::read(file, &serve.keys.0, machine).map_err(|error| Failure::Usage(error.to_string()))?;
+    // As it is from here, wherever the process may go.
+    config.file = serve.config.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     Ok(Action::Serve { config: Box::new(config), log: serve.log })
 }
 

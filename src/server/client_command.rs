@@ -157,7 +157,7 @@ fn switch(value: &[u8], reply: &mut Reply<'_>, set: impl FnOnce(bool)) {
 /// The line of one client, as `CLIENT LIST` shows it.
 fn line(client: &Client, asking: &str) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (last, at) = client.last.get();
+    let last = client.last.get();
     let subscribed = client.subscribed.borrow();
     let mut flags = String::new();
     if client.monitors.get() {
@@ -191,7 +191,7 @@ fn line(client: &Client, asking: &str) -> String {
         client.local_address,
         text(&client.name.borrow()),
         now.ms_since(client.since) / 1_000,
-        now.ms_since(at) / 1_000,
+        now.ms_since(client.heard.get()) / 1_000,
         subscribed.channels.len(),
         subscribed.patterns.len(),
         subscribed.shard_channels.len(),

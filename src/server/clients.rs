@@ -40,8 +40,12 @@ pub(super) struct Client {
     pub subscribed: RefCell<Subscribed>,
     /// Whether it sees every command.
     pub monitors: Cell<bool>,
-    /// What it last asked, and when.
-    pub last: Cell<(&'static str, Moment)>,
+    /// What it last asked.
+    pub last: Cell<&'static str>,
+    /// When it last said something, to a tick.
+    pub heard: Cell<Moment>,
+    /// Whether it waits for something other than its next command.
+    pub waits: Cell<bool>,
     /// Commands that wait for its `EXEC`; `None`: it is in no transaction.
     pub queued: Cell<Option<usize>>,
     /// How many keys it watches.
@@ -97,7 +101,9 @@ impl Client {
             protocol: Cell::new(Protocol::Resp2),
             subscribed: RefCell::default(),
             monitors: Cell::new(false),
-            last: Cell::new(("NULL", now())),
+            last: Cell::new("NULL"),
+            heard: Cell::new(now()),
+            waits: Cell::new(false),
             queued: Cell::new(None),
             watches: Cell::new(0),
             no_evict: Cell::new(false),

@@ -16,6 +16,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::settings::OutputLimits;
 use super::size::Size;
 use crate::handshake::Password;
 use crate::id::ShardCount;
@@ -44,6 +45,20 @@ pub struct Config {
     pub enable_debug_command: bool,
     /// The password of the upstream.
     pub masterauth: Option<Password>,
+    /// Seconds after which a client that says nothing is closed; 0: never.
+    pub timeout: u64,
+    /// Seconds after which the machine of a client that says nothing is asked whether it is there; 0: never.
+    pub tcp_keepalive: u32,
+    /// Bytes of a client's command that is not whole, over which it is closed.
+    pub client_query_buffer_limit: u64,
+    /// How much may wait for a client to read it.
+    pub output_limits: OutputLimits,
+    /// Microseconds from which on a command is slow; `None`: none is.
+    pub slowlog_log_slower_than: Option<u64>,
+    /// How many slow commands are remembered.
+    pub slowlog_max_len: usize,
+    /// Milliseconds from which on what took long is remembered as a latency; 0: nothing is.
+    pub latency_monitor_threshold: u64,
     /// What the node is when it starts.
     pub role: Role,
     /// Shard `i` listens for replicas on this port + `i`.
@@ -85,6 +100,8 @@ pub struct Config {
     pub accept_empty_primary: bool,
     /// Hash slots whose digests a primary tells its replicas in a second, all shards together; 0 is none.
     pub scrub_slots_per_second: u32,
+    /// The file that it was read from.
+    pub file: Option<PathBuf>,
 }
 
 /// What the machine allows this process; counted once, before there is any thread.
@@ -158,6 +175,10 @@ pub(super) struct Key {
     pub default: &'static str,
     /// What it is for, in one line.
     pub help: &'static str,
+    /// Whether it may change while the node runs.
+    pub live: bool,
+    /// Its value in a configuration, as `set` takes it.
+    pub show: fn(&Config) -> String,
     set: fn(&mut Draft, &str) -> Result<(), String>,
 }
 
@@ -183,6 +204,13 @@ impl Default for Config {
             protected_mode: true,
             enable_debug_command: false,
             masterauth: None,
+            timeout: 0,
+            tcp_keepalive: 300,
+            client_query_buffer_limit: 1 << 30,
+            output_limits: OutputLimits::default(),
+            slowlog_log_slower_than: Some(10_000),
+            slowlog_max_len: 128,
+            latency_monitor_threshold: 0,
             role: Role::Primary,
             listen_port_base: 16_004,
             upstream: None,
@@ -203,6 +231,7 @@ impl Default for Config {
             replica_max_staleness_ms: 0,
             accept_empty_primary: false,
             scrub_slots_per_second: 16,
+            file: None,
         }
     }
 }
@@ -223,9 +252,61 @@ impl Config {
             draft.read_file(name, text)?;
         }
         for (key, value) in flags {
-            draft.set(Origin::Flag, None, key, value)?;
+            draft.set(Some(Origin::Flag), None, key, value)?;
         }
         draft.finish(machine)
+    }
+
+    /// This configuration with other values of some keys that may change while the node runs: all of them, or none.
+    ///
+    /// # Errors
+    /// The first key that is unknown or may not change, or whose value is impossible, by itself or beside the others.
+    pub fn changed(&self, changes: &[(&str, String)]) -> Result<Config, ConfigError> {
+        let mut draft = Draft { config: self.clone(), shards: None, listen_port_base: None };
+        for (name, value) in changes {
+            if KEYS.iter().any(|key| key.name == *name && !key.live) {
+                let allowed = "cannot change while the node runs".to_owned();
+                return Err(ConfigError { origin: None, key: (*name).to_owned(), value: Some(value.clone()), allowed });
+            }
+            draft.set(None, None, name, value)?;
+        }
+        draft.config.check()?;
+        Ok(draft.config)
+    }
+
+    /// What one key alone cannot tell.
+    fn check(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, value: String, allowed: String| {
+            Err(ConfigError { origin: None, key: key.to_owned(), value: Some(value), allowed })
+        };
+        if self.protected_mode && self.requirepass.is_none() && !self.bind.is_loopback() {
+            let allowed = "must be a loopback address, unless requirepass is set or protected_mode = false";
+            return fail("bind", self.bind.to_string(), allowed.into());
+        }
+        if self.role == Role::Replica && self.upstream.is_none() {
+            return fail("upstream", String::new(), "a replica needs HOST:PORT, its primary's replication port".into());
+        }
+        if self.heartbeat_ms >= self.link_timeout_ms {
+            let most = self.link_timeout_ms;
+            return fail(
+                "heartbeat_ms",
+                self.heartbeat_ms.to_string(),
+                format!("must be below link_timeout_ms, {most}"),
+            );
+        }
+        if self.min_replicas_to_write > 0 && self.role == Role::Standalone {
+            let wanted = self.min_replicas_to_write.to_string();
+            return fail("min_replicas_to_write", wanted, "must be 0: a standalone node has no replicas".into());
+        }
+        for (key, value, is_on) in [
+            ("min_replicas_max_lag_ms", self.min_replicas_max_lag_ms, self.min_replicas_to_write > 0),
+            ("replica_max_staleness_ms", self.replica_max_staleness_ms, self.replica_max_staleness_ms > 0),
+        ] {
+            if is_on && value <= self.heartbeat_ms {
+                return fail(key, value.to_string(), format!("must be above heartbeat_ms, {}", self.heartbeat_ms));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -263,13 +344,19 @@ impl Draft {
                 }
             }
             for (key, value) in keys {
-                self.set(origin(), Some(section), key, &plain(value))?;
+                self.set(Some(origin()), Some(section), key, &plain(value))?;
             }
         }
         Ok(())
     }
 
-    fn set(&mut self, origin: Origin, section: Option<&str>, name: &str, value: &str) -> Result<(), ConfigError> {
+    fn set(
+        &mut self,
+        origin: Option<Origin>,
+        section: Option<&str>,
+        name: &str,
+        value: &str,
+    ) -> Result<(), ConfigError> {
         let key = KEYS.iter().find(|key| {
             section.is_none_or(|section| section == key.section) && (key.name == name || key.alias == Some(name))
         });
@@ -281,15 +368,10 @@ impl Draft {
                 Err(format!("unknown key; there are {}", known.join(", ")))
             }
         };
-        outcome.map_err(|allowed| ConfigError {
-            origin: Some(origin),
-            key: name.to_owned(),
-            value: Some(value.to_owned()),
-            allowed,
-        })
+        outcome.map_err(|allowed| ConfigError { origin, key: name.to_owned(), value: Some(value.to_owned()), allowed })
     }
 
-    /// What one key alone cannot tell.
+    /// What depends on other keys or on the machine.
     fn finish(self, machine: &Machine) -> Result<Config, ConfigError> {
         let fail = |key: &str, value: String, allowed: String| {
             Err(ConfigError { origin: None, key: key.to_owned(), value: Some(value), allowed })
@@ -330,33 +412,7 @@ impl Draft {
             config.listen_port_base = base as u16;
         }
 
-        if config.protected_mode && config.requirepass.is_none() && !config.bind.is_loopback() {
-            let allowed = "must be a loopback address, unless requirepass is set or protected_mode = false";
-            return fail("bind", config.bind.to_string(), allowed.into());
-        }
-        if config.role == Role::Replica && config.upstream.is_none() {
-            return fail("upstream", String::new(), "a replica needs HOST:PORT, its primary's replication port".into());
-        }
-        if config.heartbeat_ms >= config.link_timeout_ms {
-            let most = config.link_timeout_ms;
-            return fail(
-                "heartbeat_ms",
-                config.heartbeat_ms.to_string(),
-                format!("must be below link_timeout_ms, {most}"),
-            );
-        }
-        if config.min_replicas_to_write > 0 && config.role == Role::Standalone {
-            let wanted = config.min_replicas_to_write.to_string();
-            return fail("min_replicas_to_write", wanted, "must be 0: a standalone node has no replicas".into());
-        }
-        for (key, value, is_on) in [
-            ("min_replicas_max_lag_ms", config.min_replicas_max_lag_ms, config.min_replicas_to_write > 0),
-            ("replica_max_staleness_ms", config.replica_max_staleness_ms, config.replica_max_staleness_ms > 0),
-        ] {
-            if is_on && value <= config.heartbeat_ms {
-                return fail(key, value.to_string(), format!("must be above heartbeat_ms, {}", config.heartbeat_ms));
-            }
-        }
+        config.check()?;
         Ok(config)
     }
 }
@@ -370,6 +426,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "IP",
         default: "127.0.0.1",
         help: "Address that clients and replicas connect to",
+        live: false,
+        show: |config| config.bind.to_string(),
         set: |draft, text| parsed(text, "an IP address").map(|ip| draft.config.bind = ip),
     },
     Key {
@@ -379,6 +437,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "PORT",
         default: "6004",
         help: "Port for clients",
+        live: false,
+        show: |config| config.port.to_string(),
         set: |draft, text| number(text, 1..=65_535).map(|port| draft.config.port = port as u16),
     },
     Key {
@@ -388,6 +448,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "N",
         default: "0",
         help: "How many shards, each a thread; 0 is one per CPU",
+        live: false,
+        show: |config| config.shards.to_string(),
         set: |draft, text| shard_count(text).map(|shards| draft.shards = shards),
     },
     Key {
@@ -397,6 +459,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "auto|off|LIST",
         default: "auto",
         help: "CPUs of the shards: the free ones, any, or a list such as 0,2-3",
+        live: false,
+        show: |config| config.cpus.to_string(),
         set: |draft, text| parsed(text, CPUS_ALLOWED).map(|cpus| draft.config.cpus = cpus),
     },
     Key {
@@ -406,6 +470,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "DIR",
         default: ".",
         help: "Directory of the node's files",
+        live: false,
+        show: |config| config.dir.display().to_string(),
         set: |draft, text| {
             if !Path::new(text).is_dir() {
                 return Err("a directory that exists".into());
@@ -421,6 +487,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "N",
         default: "10000",
         help: "Client connections at a time",
+        live: true,
+        show: |config| config.maxclients.to_string(),
         set: |draft, text| number(text, 1..=1_000_000).map(|clients| draft.config.maxclients = clients as u32),
     },
     Key {
@@ -430,6 +498,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "PASSWORD",
         default: "",
         help: "What clients must say with AUTH, and replicas with masterauth",
+        live: true,
+        show: |config| revealed(config.requirepass.as_ref()),
         set: |draft, text| password(text).map(|password| draft.config.requirepass = password),
     },
     Key {
@@ -439,6 +509,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "BOOL",
         default: "true",
         help: "Without a password, listen on nothing but loopback",
+        live: true,
+        show: |config| config.protected_mode.to_string(),
         set: |draft, text| boolean(text).map(|yes| draft.config.protected_mode = yes),
     },
     Key {
@@ -448,6 +520,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "BOOL",
         default: "false",
         help: "DEBUG CORRUPT damages a value on a replica, for tests",
+        live: false,
+        show: |config| config.enable_debug_command.to_string(),
         set: |draft, text| boolean(text).map(|yes| draft.config.enable_debug_command = yes),
     },
     Key {
@@ -457,6 +531,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "SIZE",
         default: "0",
         help: "Bytes of data; only 0, no limit, for now",
+        live: true,
+        show: |_| "0".to_owned(),
         set: |_, text| match text.parse() {
             Ok(Size(0)) => Ok(()),
             _ => Err("0: a limit is not supported yet".into()),
@@ -469,10 +545,97 @@ pub(super) const KEYS: &[Key] = &[
         value: "POLICY",
         default: "noeviction",
         help: "What to do at the limit; only noeviction for now",
+        live: true,
+        show: |_| "noeviction".to_owned(),
         set: |_, text| match text {
             "noeviction" => Ok(()),
             _ => Err("noeviction: eviction is not supported yet".into()),
         },
+    },
+    Key {
+        section: "server",
+        name: "timeout",
+        alias: None,
+        value: "SECONDS",
+        default: "0",
+        help: "Close clients that are silent for this long; 0 is never",
+        live: true,
+        show: |config| config.timeout.to_string(),
+        set: |draft, text| number(text, 0..=i32::MAX as u64).map(|seconds| draft.config.timeout = seconds),
+    },
+    Key {
+        section: "server",
+        name: "tcp_keepalive",
+        alias: None,
+        value: "SECONDS",
+        default: "300",
+        help: "Ask silent clients' machines whether they are there this often; 0 is never",
+        live: true,
+        show: |config| config.tcp_keepalive.to_string(),
+        set: |draft, text| number(text, 0..=32_767).map(|seconds| draft.config.tcp_keepalive = seconds as u32),
+    },
+    Key {
+        section: "server",
+        name: "client_query_buffer_limit",
+        alias: None,
+        value: "SIZE",
+        default: "1gb",
+        help: "Close a client with more than this of a command that is not whole",
+        live: true,
+        show: |config| Size(config.client_query_buffer_limit).to_string(),
+        set: |draft, text| size(text, 1 << 20..=1 << 40).map(|bytes| draft.config.client_query_buffer_limit = bytes),
+    },
+    Key {
+        section: "server",
+        name: "client_output_buffer_limit",
+        alias: None,
+        value: "LIMITS",
+        default: "normal 0 0 0 pubsub 32mb 8mb 60",
+        help: "Close a client that leaves more than this unread: class, at once, for so many seconds",
+        live: true,
+        show: |config| config.output_limits.to_string(),
+        set: |draft, text| {
+            let limits = draft.config.output_limits.changed(text).ok_or(OUTPUT_LIMITS_ALLOWED)?;
+            draft.config.output_limits = limits;
+            Ok(())
+        },
+    },
+    Key {
+        section: "server",
+        name: "slowlog_log_slower_than",
+        alias: None,
+        value: "MICROSECONDS",
+        default: "10000",
+        help: "Note commands that took at least this long in SLOWLOG; -1 is none",
+        live: true,
+        show: |config| config.slowlog_log_slower_than.map_or("-1".to_owned(), |micros| micros.to_string()),
+        set: |draft, text| {
+            let micros = if text == "-1" { None } else { Some(number(text, 0..=u64::MAX / 2_000)?) };
+            draft.config.slowlog_log_slower_than = micros;
+            Ok(())
+        },
+    },
+    Key {
+        section: "server",
+        name: "slowlog_max_len",
+        alias: None,
+        value: "N",
+        default: "128",
+        help: "Commands that SLOWLOG remembers",
+        live: true,
+        show: |config| config.slowlog_max_len.to_string(),
+        set: |draft, text| number(text, 0..=100_000).map(|len| draft.config.slowlog_max_len = len as usize),
+    },
+    Key {
+        section: "server",
+        name: "latency_monitor_threshold",
+        alias: None,
+        value: "MS",
+        default: "0",
+        help: "Note commands that took at least this long in LATENCY; 0 is none",
+        live: true,
+        show: |config| config.latency_monitor_threshold.to_string(),
+        set: |draft, text| number(text, 0..=WEEK_MS).map(|ms| draft.config.latency_monitor_threshold = ms),
     },
     Key {
         section: "replication",
@@ -481,6 +644,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "ROLE",
         default: "primary",
         help: "primary, replica or standalone",
+        live: false,
+        show: |config| config.role.to_string(),
         set: |draft, text| parsed(text, "primary, replica or standalone").map(|role| draft.config.role = role),
     },
     Key {
@@ -490,6 +655,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "PORT",
         default: "0",
         help: "Shard i listens for replicas on PORT + i; 0 is the client port + 10000",
+        live: false,
+        show: |config| config.listen_port_base.to_string(),
         set: |draft, text| {
             number(text, 0..=65_535).map(|base| draft.listen_port_base = (base > 0).then_some(base as u16))
         },
@@ -501,6 +668,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "HOST:PORT",
         default: "",
         help: "Of a replica: its primary's replication port base",
+        live: false,
+        show: |config| shown(config.upstream.as_ref()),
         set: |draft, text| optional(text, "HOST:PORT").map(|upstream| draft.config.upstream = upstream),
     },
     Key {
@@ -510,6 +679,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "PASSWORD",
         default: "",
         help: "Of a replica: its primary's requirepass",
+        live: true,
+        show: |config| revealed(config.masterauth.as_ref()),
         set: |draft, text| password(text).map(|password| draft.config.masterauth = password),
     },
     Key {
@@ -519,6 +690,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "N",
         default: "0",
         help: "How many shards the upstream has; 0 is to ask it",
+        live: false,
+        show: |config| config.upstream_shards.map_or(0, ShardCount::get).to_string(),
         set: |draft, text| shard_count(text).map(|shards| draft.config.upstream_shards = shards),
     },
     Key {
@@ -528,6 +701,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "NAME",
         default: "",
         help: "Name under which the upstream remembers this replica; made once if empty",
+        live: false,
+        show: |config| shown(config.replica_id.as_ref()),
         set: |draft, text| word(text, REPLICA_ID_BYTES_MAX).map(|id| draft.config.replica_id = id),
     },
     Key {
@@ -537,6 +712,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "HOST",
         default: "",
         help: "Address that the upstream shows for this replica; empty is what it sees",
+        live: true,
+        show: |config| shown(config.replica_announce_ip.as_ref()),
         set: |draft, text| word(text, HOST_BYTES_MAX).map(|ip| draft.config.replica_announce_ip = ip),
     },
     Key {
@@ -546,6 +723,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "PORT",
         default: "0",
         help: "Client port that the upstream shows for this replica; 0 is its own",
+        live: true,
+        show: |config| config.replica_announce_port.unwrap_or(0).to_string(),
         set: |draft, text| {
             number(text, 0..=65_535).map(|port| draft.config.replica_announce_port = (port > 0).then_some(port as u16))
         },
@@ -557,6 +736,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "N",
         default: "100",
         help: "Preference of a failover tool: lower first, 0 never",
+        live: true,
+        show: |config| config.replica_priority.to_string(),
         set: |draft, text| number(text, 0..=i32::MAX as u64).map(|n| draft.config.replica_priority = n as u32),
     },
     Key {
@@ -566,6 +747,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "SIZE",
         default: "256mb",
         help: "Backlog of each shard, allocated as it is used",
+        live: true,
+        show: |config| Size(config.replication_buffer_size).to_string(),
         set: |draft, text| size(text, 1 << 10..=1 << 40).map(|bytes| draft.config.replication_buffer_size = bytes),
     },
     Key {
@@ -575,6 +758,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "MS",
         default: "60000",
         help: "How long a replica that is gone is remembered",
+        live: false,
+        show: |config| config.reconnect_window_ms.to_string(),
         set: |draft, text| number(text, 0..=WEEK_MS).map(|ms| draft.config.reconnect_window_ms = ms),
     },
     Key {
@@ -584,6 +769,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "MS",
         default: "60000",
         help: "A link that is silent for this long is closed",
+        live: true,
+        show: |config| config.link_timeout_ms.to_string(),
         set: |draft, text| number(text, 100..=WEEK_MS).map(|ms| draft.config.link_timeout_ms = ms),
     },
     Key {
@@ -593,6 +780,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "MS",
         default: "1000",
         help: "How often a quiet link says that it lives",
+        live: true,
+        show: |config| config.heartbeat_ms.to_string(),
         set: |draft, text| number(text, 10..=WEEK_MS).map(|ms| draft.config.heartbeat_ms = ms),
     },
     Key {
@@ -602,6 +791,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "BOOL",
         default: "true",
         help: "A replica refuses clients' writes",
+        live: true,
+        show: |config| config.replica_read_only.to_string(),
         set: |draft, text| boolean(text).map(|yes| draft.config.replica_read_only = yes),
     },
     Key {
@@ -611,6 +802,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "BOOL",
         default: "true",
         help: "Prove what travels by its CRC32C before it is applied, where both ends do",
+        live: false,
+        show: |config| config.replication_checksum.to_string(),
         set: |draft, text| boolean(text).map(|yes| draft.config.replication_checksum = yes),
     },
     Key {
@@ -620,6 +813,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "BOOL",
         default: "false",
         help: "Answer from the old copy of a slot while it is synced",
+        live: true,
+        show: |config| config.serve_stale.to_string(),
         set: |draft, text| boolean(text).map(|yes| draft.config.serve_stale = yes),
     },
     Key {
@@ -629,6 +824,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "N",
         default: "0",
         help: "Refuse writes while fewer replicas are there; 0 is never",
+        live: true,
+        show: |config| config.min_replicas_to_write.to_string(),
         set: |draft, text| {
             number(text, 0..=REPLICA_SLOTS_MAX as u64).map(|n| draft.config.min_replicas_to_write = n as usize)
         },
@@ -640,6 +837,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "MS",
         default: "10000",
         help: "A replica that acknowledged nothing for this long does not count for it",
+        live: true,
+        show: |config| config.min_replicas_max_lag_ms.to_string(),
         set: |draft, text| number(text, 1..=WEEK_MS).map(|ms| draft.config.min_replicas_max_lag_ms = ms),
     },
     Key {
@@ -649,6 +848,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "MS",
         default: "0",
         help: "Refuse reads of what a silent link has not updated for this long; 0 is never",
+        live: true,
+        show: |config| config.replica_max_staleness_ms.to_string(),
         set: |draft, text| number(text, 0..=WEEK_MS).map(|ms| draft.config.replica_max_staleness_ms = ms),
     },
     Key {
@@ -658,6 +859,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "BOOL",
         default: "false",
         help: "Follow a primary that lost its data, and lose it too",
+        live: true,
+        show: |config| config.accept_empty_primary.to_string(),
         set: |draft, text| boolean(text).map(|yes| draft.config.accept_empty_primary = yes),
     },
     Key {
@@ -667,6 +870,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "N",
         default: "16",
         help: "Slots a second that a primary lets its replicas compare and repair; 0 is none",
+        live: true,
+        show: |config| config.scrub_slots_per_second.to_string(),
         set: |draft, text| number(text, 0..=1_000_000).map(|slots| draft.config.scrub_slots_per_second = slots as u32),
     },
     Key {
@@ -676,6 +881,8 @@ pub(super) const KEYS: &[Key] = &[
         value: "RULE",
         default: "",
         help: "When to write a snapshot; only the empty string, never, for now",
+        live: true,
+        show: |_| String::new(),
         set: |_, text| match text {
             "" => Ok(()),
             _ => Err("empty: snapshots on disk are not supported yet".into()),
@@ -699,6 +906,26 @@ impl FromStr for Role {
             "replica" => Ok(Role::Replica),
             "standalone" => Ok(Role::Standalone),
             _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Primary => "primary",
+            Role::Replica => "replica",
+            Role::Standalone => "standalone",
+        })
+    }
+}
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cpus::Auto => f.write_str("auto"),
+            Cpus::Off => f.write_str("off"),
+            Cpus::List(cpus) => f.write_str(&join(cpus)),
         }
     }
 }
@@ -756,6 +983,11 @@ impl fmt::Display for HostPort {
 }
 
 impl ConfigError {
+    /// The key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     fn line(&self) -> String {
         let mut line = match &self.origin {
             Some(Origin::File(name)) => format!("{name}: {}", self.key),
@@ -790,6 +1022,15 @@ fn password(text: &str) -> Result<Option<Password>, String> {
         None if !text.is_empty() => Err(format!("at most {PASSWORD_BYTES_MAX} bytes")),
         password => Ok(password),
     }
+}
+
+/// A password in the clear, for whoever may see and write the configuration.
+fn revealed(password: Option<&Password>) -> String {
+    password.map_or_else(String::new, |password| String::from_utf8_lossy(password.reveal()).into_owned())
+}
+
+fn shown(value: Option<&impl fmt::Display>) -> String {
+    value.map_or_else(String::new, ToString::to_string)
 }
 
 fn boolean(text: &str) -> Result<bool, String> {
@@ -843,6 +1084,8 @@ fn plain(value: &toml::Value) -> String {
     }
 }
 
+const OUTPUT_LIMITS_ALLOWED: &str =
+    "classes (normal, pubsub, replica), each with a size, a smaller size or 0, and seconds: pubsub 32mb 8mb 60";
 const CPUS_ALLOWED: &str = "auto, off, or a list of different CPUs such as 0,2-3";
 const HOST_BYTES_MAX: usize = 255;
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
@@ -870,6 +1113,35 @@ mod tests {
         assert_eq!(flags(&[]).unwrap(), expected);
         for key in KEYS {
             assert_eq!(flags(&[(key.name, key.default)]).unwrap(), expected, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn what_a_key_shows_is_what_it_was_set_to() {
+        let config = flags(&[]).unwrap();
+        for key in KEYS {
+            let shown = (key.show)(&config);
+            let told: &[(&'static str, &str)] = &[(key.name, &shown), ("role", "primary")];
+            let again = if key.name == "role" { flags(&told[..1]) } else { flags(told) };
+            assert_eq!(again.unwrap(), config, "{} = {shown:?}", key.name);
+        }
+    }
+
+    #[test]
+    fn a_change_is_whole_or_none() {
+        let config = flags(&[]).unwrap();
+        let change = |pairs: &[(&'static str, &str)]| {
+            config.changed(&pairs.iter().map(|(key, value)| (*key, (*value).to_owned())).collect::<Vec<_>>())
+        };
+        let changed = change(&[("timeout", "7"), ("link_timeout_ms", "5000"), ("heartbeat_ms", "4000")]).unwrap();
+        assert_eq!((changed.timeout, changed.link_timeout_ms, changed.heartbeat_ms), (7, 5_000, 4_000));
+        assert_eq!(changed.shards, config.shards);
+        for (pairs, line) in [
+            (&[("timeout", "7"), ("port", "1")][..], "port = \"1\": cannot change while the node runs"),
+            (&[("timeout", "x")], "timeout = \"x\": must be a whole number from 0 to 2147483647"),
+            (&[("heartbeat_ms", "60000")], "heartbeat_ms = \"60000\": must be below link_timeout_ms, 60000"),
+        ] {
+            assert_eq!(change(pairs).unwrap_err().to_string(), line);
         }
     }
 
@@ -955,7 +1227,9 @@ mod tests {
             (
                 "[server]\nrole = \"primary\"",
                 "kevy.toml: role = \"primary\": unknown key; there are bind, port, shards, cpus, dir, maxclients, \
-                 requirepass, protected_mode, enable_debug_command, maxmemory, maxmemory_policy",
+                 requirepass, protected_mode, enable_debug_command, maxmemory, maxmemory_policy, timeout, tcp_keepalive, \
+                 client_query_buffer_limit, client_output_buffer_limit, slowlog_log_slower_than, slowlog_max_len, \
+                 latency_monitor_threshold",
             ),
             ("port = 1", "kevy.toml: port = \"1\": a key must stand in one of [server], [replication], [persistence]"),
             ("[clutser]", "kevy.toml: [clutser]: unknown section; there are [server], [replication], [persistence]"),

@@ -11,22 +11,25 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_lite::FutureExt;
 
 use super::admission::Admission;
 use super::node::Node;
 use super::session::ClientSession;
+use super::settings::OutputLimit;
 use super::{across, admin, pubsub, transaction, wait};
 use crate::id::ShardId;
 use crate::limits;
 use crate::resp::{Reply, RequestDecoder};
-use crate::runtime::clock::{now, sleep_until};
+use crate::runtime::clock::{nanos, now, sleep, sleep_until};
 use crate::runtime::commands::CommandBatch;
 use crate::runtime::executor::yield_to_queues;
 use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::runtime::stream::Stream;
 use crate::runtime::turn::Turn;
+use crate::shard::meter::Lap;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::table::Handler;
 use crate::store::command::{Flags, Refusal, Spec, absent, find};
@@ -43,7 +46,10 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
         if flow == Flow::Read {
             match turn.wait_for(arrival(&mut stream, &mut requests, &client)).await {
                 Ok(Arrived::Bytes(0)) | Err(_) => break,
-                Ok(Arrived::Bytes(len)) => requests.recv_advance(len),
+                Ok(Arrived::Bytes(len)) => {
+                    client.me.heard.set(node.clock.get());
+                    requests.recv_advance(len);
+                }
                 Ok(Arrived::Pushed) if client.me.is_killed() => break,
                 Ok(Arrived::Pushed) => {}
             }
@@ -53,11 +59,18 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
             yield_to_queues().await;
         }
         flow = execute_all(&local, &node, &mut client, &mut requests, &mut run, &mut out).await;
-        if tell(&local, &mut stream, &client, &mut out).await.is_err() || client.me.is_killed() {
+        if tell(&local, &node, &mut stream, &client, &mut out).await.is_err() || client.me.is_killed() {
+            break;
+        }
+        if flow == Flow::Read && asks_too_much(&node, &client, &requests) {
             break;
         }
         if let Flow::Wait(wanted) = flow {
-            flow = match wait::execute(&local, &mut stream, &mut requests, &client, wanted, &mut out).await {
+            client.me.waits.set(true);
+            let waited = wait::execute(&local, &mut stream, &mut requests, &client, wanted, &mut out).await;
+            client.me.waits.set(false);
+            client.me.heard.set(node.clock.get());
+            flow = match waited {
                 wait::Waited::Answered => Flow::GoOn,
                 wait::Waited::Gone => Flow::Close,
             };
@@ -92,20 +105,64 @@ async fn arrival(
     pushed.or(read).await
 }
 
+/// Whether more of a command that is not whole has arrived than a client may send.
+fn asks_too_much(node: &Node, client: &ClientSession, requests: &RequestDecoder) -> bool {
+    let (bytes, most) = (requests.buffered() as u64, node.settings.borrow().client_query_buffer_limit);
+    if bytes <= most {
+        return false;
+    }
+    let me = &client.me;
+    tracing::warn!(client = me.address, id = me.id, bytes, "closed: its command is over client_query_buffer_limit");
+    true
+}
+
 /// Sends the replies, behind the frames of what they are about.
-async fn tell(local: &Local, stream: &mut Stream, client: &ClientSession, out: &mut Vec<u8>) -> std::io::Result<()> {
+async fn tell(
+    local: &Local,
+    node: &Node,
+    stream: &mut Stream,
+    client: &ClientSession,
+    out: &mut Vec<u8>,
+) -> std::io::Result<()> {
     local.stream_first().await;
     if client.me.takes_pushes() {
         client.me.take_pushed(out);
         client.me.set_sending(out.len());
+        stream.write_all(out).await?;
+        client.me.set_sending(0);
+    } else {
+        send_within(node.settings.borrow().output_limits.normal, stream, client, out).await?;
     }
-    stream.write_all(out).await?;
-    client.me.set_sending(0);
     out.clear();
     if out.capacity() > limits::REPLY_BYTES_KEPT {
         out.shrink_to(limits::REPLY_BYTES_KEPT);
     }
     Ok(())
+}
+
+/// Sends replies, unless they are more than may wait for the client to read them.
+async fn send_within(
+    limit: OutputLimit,
+    stream: &mut Stream,
+    client: &ClientSession,
+    out: &[u8],
+) -> std::io::Result<()> {
+    let given_up = || {
+        let me = &client.me;
+        tracing::warn!(client = me.address, id = me.id, bytes = out.len(), "closed: it does not read its replies");
+        Err(std::io::ErrorKind::TimedOut.into())
+    };
+    if limit.is_over_hard(out.len()) {
+        return given_up();
+    }
+    if !limit.is_over_soft(out.len()) {
+        return stream.write_all(out).await;
+    }
+    let too_long = async {
+        sleep(Duration::from_secs(limit.soft_seconds)).await;
+        given_up()
+    };
+    stream.write_all(out).or(too_long).await
 }
 
 /// What comes after the replies.
@@ -155,6 +212,9 @@ async fn execute_all(
             next += 1;
             let from = out.len();
             let Some(spec) = look(local, node, &admission, client, argv, out) else {
+                if out.get(from) == Some(&b'-') {
+                    local.core().meter.rejected(find(argv.arg(0)), &out[from..]);
+                }
                 client.keep_wanted(from, out);
                 continue;
             };
@@ -167,7 +227,11 @@ async fn execute_all(
                     continue;
                 }
             }
+            let begun = nanos();
             let flow = execute_alone(local, node, client, spec, argv, out).await;
+            if matches!(spec.handler, Handler::Server) && out.len() >= from {
+                note_alone(local, client, spec, argv, begun, &out[from..]);
+            }
             client.keep_wanted(from, out);
             match flow {
                 Flow::Close => return Flow::Close,
@@ -228,7 +292,7 @@ fn look(
         transaction::queue(local, client, spec, argv, out);
         return None;
     }
-    client.me.last.set((spec.name, now()));
+    client.me.last.set(spec.name);
     Some(spec)
 }
 
@@ -285,6 +349,23 @@ async fn execute_alone(
         Handler::Store { .. } => {
             across::execute(local, spec, argv, client, out).await;
             Flow::GoOn
+        }
+    }
+}
+
+/// Counts a command of the server. The time in which it waited for other shards, or for what it was to wait for, is its own.
+fn note_alone(local: &Local, client: &ClientSession, spec: &Spec, argv: Argv<'_>, begun: u64, reply: &[u8]) {
+    let mut core = local.core();
+    core.count_command();
+    let meter = &mut core.meter;
+    meter.executed(spec, reply);
+    let taken = nanos().saturating_sub(begun);
+    meter.took(spec, taken);
+    // Whoever waits is not slow, and what is said in private stays there.
+    if !spec.flags.has(Flags::BLOCKING) && !spec.flags.has(Flags::NO_AUTH) && spec.name != "exec" {
+        let who = || Some((client.me.address.clone(), client.me.name.borrow().clone()));
+        if meter.is_worth_noting(taken) {
+            meter.note(spec, argv, taken, unix_now(), who());
         }
     }
 }
@@ -390,6 +471,9 @@ impl Run {
         client: &mut ClientSession,
         out: &mut Vec<u8>,
     ) {
+        if let Some(last) = self.commands.last() {
+            client.me.last.set(last.spec.name);
+        }
         if self.here {
             self.execute_here(local, requests, client, out);
             return;
@@ -449,10 +533,22 @@ impl Run {
         }
         let now = unix_now();
         let mut reply = Reply::new(out, client.protocol);
-        for planned in &self.commands {
+        let command = |number: usize| {
+            let planned: &Planned = &self.commands[number];
+            (planned.spec, requests.command(planned.index))
+        };
+        let mut lap = Lap::begin(nanos());
+        let mut spec_before = None;
+        for (number, planned) in self.commands.iter().enumerate() {
+            if lap.is_due(number, planned.spec, spec_before.replace(planned.spec)) {
+                core.meter.lap(&mut lap, number, nanos(), now, command);
+            }
             let at = &self.located[planned.first_place..planned.end_place];
+            let from = reply.len();
             core.execute(planned.spec, requests.command(planned.index), at, now, &mut reply);
+            core.meter.executed(planned.spec, reply.since(from));
         }
+        core.meter.lap(&mut lap, self.commands.len(), nanos(), now, command);
         if let Some(recorded) = core.recorded()
             && before != Some(recorded)
         {

@@ -216,7 +216,7 @@ impl Exchange {
 
     /// Says something to the listeners of this shard; returns how many they are.
     fn deliver(&self, node: &Node, said: &Said) -> usize {
-        let limit = node.settings.borrow().pubsub_output;
+        let limit = node.settings.borrow().output_limits.pubsub;
         match said {
             Said::Line(line) => {
                 self.monitors.borrow().iter().for_each(|client| client.push(line, limit));

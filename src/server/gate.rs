@@ -24,7 +24,7 @@ use crate::slot::Acker;
 #[derive(Debug)]
 pub(super) struct Gate {
     /// `min_replicas_to_write`; 0: it is always open.
-    wanted: usize,
+    wanted: AtomicUsize,
     /// Microseconds of the node's clock.
     open_until: AtomicU64,
     /// Replicas that counted on all shards at the last tick.
@@ -34,12 +34,21 @@ pub(super) struct Gate {
 impl Gate {
     /// A gate that opens for `wanted` replicas, of a node that has heard of none.
     pub fn new(wanted: usize) -> Gate {
-        Gate { wanted, open_until: AtomicU64::new(0), good: AtomicUsize::new(0) }
+        Gate { wanted: AtomicUsize::new(wanted), open_until: AtomicU64::new(0), good: AtomicUsize::new(0) }
     }
 
     /// Whether it ever closes.
     pub fn is_on(&self) -> bool {
-        self.wanted > 0
+        self.wanted() > 0
+    }
+
+    fn wanted(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// From now on it opens for `wanted` replicas.
+    pub fn set_wanted(&self, wanted: usize) {
+        self.wanted.store(wanted, Ordering::Relaxed);
     }
 
     /// Whether clients may write now.
@@ -57,17 +66,21 @@ impl Gate {
         let mut everywhere = on_every_shard(shards);
         everywhere.sort_unstable_by(|a, b| b.cmp(a));
         // It is open for as long as the last one that is wanted counts.
-        let until = self.wanted.checked_sub(1).and_then(|last| everywhere.get(last));
+        let until = self.wanted().checked_sub(1).and_then(|last| everywhere.get(last));
         self.open_until.store(until.map_or(0, |until| until.micros()), Ordering::Relaxed);
         self.good.store(everywhere.iter().filter(|until| now < **until).count(), Ordering::Relaxed);
     }
 }
 
-/// The task that keeps the gate, on one shard of the node; ends at once where the gate is off.
+/// The task that keeps the gate, on one shard of the node. Never ends.
 pub(super) async fn keep(local: Rc<Local>, node: Rc<Node>) {
     let gate = &node.shared.gate;
-    while gate.is_on() {
-        let lag = node.shared.config.min_replicas_max_lag_ms;
+    loop {
+        if !gate.is_on() {
+            sleep(Duration::from_millis(limits::GATE_LOOK_MS)).await;
+            continue;
+        }
+        let lag = node.settings.borrow().min_replicas_max_lag_ms;
         let heard = move |local: &Rc<Local>| -> Vec<(Acker, Moment)> {
             let core = local.core();
             let heard = core.source().map(|source| source.slots().heard());

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::id::{Generation, Offset};
 use crate::resp::Reply;
+use crate::shard::meter::Stats;
 use crate::source::Lag;
 
 /// The level of Redis that clients may expect.
@@ -33,6 +34,20 @@ pub struct Snapshot {
     pub cpu_user_micros: u64,
     /// Processor time of the process in the kernel, in microseconds.
     pub cpu_system_micros: u64,
+    /// The file that it was configured by.
+    pub config_file: String,
+    /// The program that runs.
+    pub executable: String,
+    /// What the wall clock says, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Most resident memory so far, in bytes.
+    pub used_memory_peak: u64,
+    /// Memory of the machine, in bytes.
+    pub total_system_memory: u64,
+    /// What every command cost, by name.
+    pub commands: BTreeMap<&'static str, Stats>,
+    /// How often each error was answered, by its code.
+    pub errors: BTreeMap<Box<str>, u64>,
     /// Every shard, in order.
     pub shards: Vec<Shard>,
     /// Where the node stands in replication.
@@ -48,8 +63,22 @@ pub struct Shard {
     pub clients: u64,
     /// Client connections accepted so far.
     pub accepted: u64,
+    /// Clients that subscribe or monitor.
+    pub listeners: u64,
+    /// Clients that watch keys.
+    pub watching: u64,
+    /// Bytes that wait for clients to read them.
+    pub output_bytes: u64,
+    /// Channels and patterns that somebody subscribes to.
+    pub channels: u64,
+    /// See [`channels`](Self::channels).
+    pub patterns: u64,
     /// Clients in a `WAIT`.
     pub blocked: u64,
+    /// Connections that were closed as there were too many.
+    pub rejected: u64,
+    /// Slow commands that are remembered.
+    pub slow: u64,
     /// Commands executed here, wherever they were received.
     pub commands: u64,
     /// Keys.
@@ -202,16 +231,15 @@ pub struct Pulled {
 }
 
 impl Snapshot {
-    /// The sections named by `sections`, in Redis's order; all of them if none is named, or one is `all`, `default` or
-    /// `everything`. Unknown names are nothing.
+    /// The sections named by `sections`, in Redis's order; the usual ones if none is named, or one is `default`; all of them if one
+    /// is `all` or `everything`. Unknown names are nothing.
     pub fn info(&self, sections: &[&[u8]]) -> String {
-        let all = sections.is_empty()
-            || sections
-                .iter()
-                .any(|s| [&b"all"[..], b"default", b"everything"].iter().any(|w| s.eq_ignore_ascii_case(w)));
-        let mut out = String::with_capacity(2_048);
-        for (name, write) in SECTIONS {
-            if all || sections.iter().any(|section| section.eq_ignore_ascii_case(name.as_bytes())) {
+        let names = |word: &str| sections.iter().any(|section| section.eq_ignore_ascii_case(word.as_bytes()));
+        let all = names("all") || names("everything");
+        let usual = sections.is_empty() || names("default");
+        let mut out = String::with_capacity(4_096);
+        for (name, is_usual, write) in SECTIONS {
+            if all || usual && *is_usual || names(name) {
                 if !out.is_empty() {
                     out.push_str("\r\n");
                 }
@@ -300,8 +328,12 @@ impl Snapshot {
         line(out, format_args!("process_id:{}", self.process_id));
         line(out, format_args!("run_id:{}", self.run_id));
         line(out, format_args!("tcp_port:{}", self.tcp_port));
+        line(out, format_args!("server_time_usec:{}", self.unix_ms * 1_000));
         line(out, format_args!("uptime_in_seconds:{}", self.uptime_seconds));
         line(out, format_args!("uptime_in_days:{}", self.uptime_seconds / 86_400));
+        line(out, format_args!("config_file:{}", self.config_file));
+        line(out, format_args!("executable:{}", self.executable));
+        line(out, format_args!("io_threads_active:0"));
         line(out, format_args!("shards:{}", self.shards.len()));
         for (i, shard) in self.shards.iter().enumerate() {
             let Shard { clients, accepted, commands, keys, stalls, longest_turn_us, .. } = shard;
@@ -318,19 +350,92 @@ impl Snapshot {
     fn clients(&self, out: &mut String) {
         line(out, format_args!("connected_clients:{}", self.sum(|s| s.clients)));
         line(out, format_args!("maxclients:{}", self.maxclients));
+        line(out, format_args!("clients_output_bytes:{}", self.sum(|s| s.output_bytes)));
         line(out, format_args!("blocked_clients:{}", self.sum(|s| s.blocked)));
+        line(out, format_args!("tracking_clients:0"));
+        line(out, format_args!("pubsub_clients:{}", self.sum(|s| s.listeners)));
+        line(out, format_args!("watching_clients:{}", self.sum(|s| s.watching)));
     }
 
     fn memory(&self, out: &mut String) {
-        line(out, format_args!("used_memory:{}", self.sum(|s| s.used_memory)));
-        line(out, format_args!("used_memory_rss:{}", self.used_memory_rss));
+        for (name, bytes) in [
+            ("used_memory", self.used_memory()),
+            ("used_memory_rss", self.used_memory_rss),
+            ("used_memory_peak", self.used_memory_peak),
+            ("total_system_memory", self.total_system_memory),
+        ] {
+            line(out, format_args!("{name}:{bytes}"));
+            line(out, format_args!("{name}_human:{}", human(bytes)));
+        }
+        line(out, format_args!("used_memory_dataset:{}", self.used_memory()));
+        line(out, format_args!("mem_fragmentation_ratio:{:.2}", self.fragmentation()));
+        line(out, format_args!("mem_allocator:mimalloc"));
         line(out, format_args!("maxmemory:0"));
         line(out, format_args!("maxmemory_policy:noeviction"));
     }
 
+    /// Bytes of data on all shards.
+    pub fn used_memory(&self) -> u64 {
+        self.sum(|s| s.used_memory)
+    }
+
+    fn fragmentation(&self) -> f64 {
+        self.used_memory_rss as f64 / self.used_memory().max(1) as f64
+    }
+
+    /// What `MEMORY STATS` tells.
+    pub fn memory_stats(&self) -> Vec<(&'static str, u64)> {
+        let keys = self.sum(|s| s.keys);
+        let backlog = self.recorded().iter().map(|stream| stream.backlog_bytes).sum();
+        vec![
+            ("peak.allocated", self.used_memory_peak),
+            ("total.allocated", self.used_memory_rss),
+            ("replication.backlog", backlog),
+            ("clients.normal", self.sum(|s| s.output_bytes)),
+            ("keys.count", keys),
+            ("keys.bytes-per-key", self.used_memory().checked_div(keys).unwrap_or(0)),
+            ("dataset.bytes", self.used_memory()),
+            ("allocator.resident", self.used_memory_rss),
+        ]
+    }
+
+    fn commandstats(&self, out: &mut String) {
+        for (name, stats) in &self.commands {
+            let Stats { calls, failed, rejected, nanos, .. } = stats;
+            let mean = *nanos as f64 / 1_000.0 / (*calls).max(1) as f64;
+            line(
+                out,
+                format_args!(
+                    "cmdstat_{name}:calls={calls},usec={},usec_per_call={mean:.2},rejected_calls={rejected},failed_calls={failed}",
+                    nanos / 1_000
+                ),
+            );
+        }
+    }
+
+    fn errorstats(&self, out: &mut String) {
+        for (code, count) in &self.errors {
+            line(out, format_args!("errorstat_{code}:count={count}"));
+        }
+    }
+
+    fn latencystats(&self, out: &mut String) {
+        for (name, stats) in &self.commands {
+            if let [Some(p50), Some(p99), Some(p999)] = [500, 990, 999].map(|share| stats.percentile(share)) {
+                line(out, format_args!("latency_percentiles_usec_{name}:p50={p50},p99={p99},p99.9={p999}"));
+            }
+        }
+    }
+
     fn persistence(&self, out: &mut String) {
         line(out, format_args!("loading:0"));
+        line(out, format_args!("async_loading:0"));
+        line(out, format_args!("rdb_changes_since_last_save:0"));
+        line(out, format_args!("rdb_bgsave_in_progress:0"));
+        line(out, format_args!("rdb_last_save_time:0"));
+        line(out, format_args!("rdb_last_bgsave_status:ok"));
         line(out, format_args!("aof_enabled:0"));
+        line(out, format_args!("aof_rewrite_in_progress:0"));
     }
 
     fn stats(&self, out: &mut String) {
@@ -339,6 +444,11 @@ impl Snapshot {
         line(out, format_args!("total_commands_processed:{}", self.sum(|s| s.commands)));
         line(out, format_args!("expired_keys:{}", self.sum(|s| s.expired_keys)));
         line(out, format_args!("evicted_keys:0"));
+        line(out, format_args!("rejected_connections:{}", self.sum(|s| s.rejected)));
+        line(out, format_args!("pubsub_channels:{}", self.sum(|s| s.channels)));
+        line(out, format_args!("pubsub_patterns:{}", self.sum(|s| s.patterns)));
+        line(out, format_args!("total_error_replies:{}", self.errors.values().sum::<u64>()));
+        line(out, format_args!("slowlog_len:{}", self.sum(|s| s.slow)));
         line(out, format_args!("executor_stalls:{}", self.sum(|s| s.stalls)));
         let longest = |of: fn(&Shard) -> u64| self.shards.iter().map(of).max().unwrap_or(0);
         line(out, format_args!("longest_turn_usec:{}", longest(|s| s.longest_turn_us)));
@@ -562,20 +672,34 @@ impl Replica<'_> {
 
 type Section = fn(&Snapshot, &mut String);
 
-const SECTIONS: &[(&str, Section)] = &[
-    ("Server", Snapshot::server),
-    ("Clients", Snapshot::clients),
-    ("Memory", Snapshot::memory),
-    ("Persistence", Snapshot::persistence),
-    ("Stats", Snapshot::stats),
-    ("Replication", Snapshot::replication),
-    ("CPU", Snapshot::cpu),
-    ("Cluster", Snapshot::cluster),
-    ("Keyspace", Snapshot::keyspace),
+/// Name, whether it is shown where none is asked for, what writes it.
+const SECTIONS: &[(&str, bool, Section)] = &[
+    ("Server", true, Snapshot::server),
+    ("Clients", true, Snapshot::clients),
+    ("Memory", true, Snapshot::memory),
+    ("Persistence", true, Snapshot::persistence),
+    ("Stats", true, Snapshot::stats),
+    ("Replication", true, Snapshot::replication),
+    ("CPU", true, Snapshot::cpu),
+    ("Commandstats", false, Snapshot::commandstats),
+    ("Errorstats", true, Snapshot::errorstats),
+    ("Latencystats", false, Snapshot::latencystats),
+    ("Cluster", true, Snapshot::cluster),
+    ("Keyspace", true, Snapshot::keyspace),
 ];
 
 fn state(online: bool) -> &'static str {
     if online { "online" } else { "sync" }
+}
+
+/// Bytes as people say them.
+fn human(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes}B"),
+        1_024..1_048_576 => format!("{:.2}K", bytes as f64 / 1_024.0),
+        1_048_576..1_073_741_824 => format!("{:.2}M", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.2}G", bytes as f64 / 1_073_741_824.0),
+    }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
@@ -588,6 +712,12 @@ mod tests {
     use super::*;
     use crate::resp::Protocol;
 
+    fn stats() -> Stats {
+        let mut stats = Stats { calls: 4, failed: 1, rejected: 2, nanos: 10_000, ..Stats::default() };
+        (stats.buckets[1], stats.buckets[3]) = (3, 1);
+        stats
+    }
+
     fn snapshot(standing: Standing) -> Snapshot {
         Snapshot {
             run_id: "0123456789abcdef0123456789abcdef01234567".into(),
@@ -598,6 +728,13 @@ mod tests {
             used_memory_rss: 5_000_000,
             cpu_user_micros: 1_500_000,
             cpu_system_micros: 250,
+            config_file: "kevy.toml".into(),
+            executable: "kevy".into(),
+            unix_ms: 1_000,
+            used_memory_peak: 6_000_000,
+            total_system_memory: 1 << 30,
+            commands: BTreeMap::from([("get", stats())]),
+            errors: BTreeMap::from([("ERR".into(), 3)]),
             shards: vec![
                 Shard { cpu: Some(3), clients: 2, accepted: 5, commands: 70, keys: 10, expires: 1, ..Shard::default() },
                 Shard {
@@ -797,8 +934,12 @@ arch_bits:64
 process_id:42
 run_id:0123456789abcdef0123456789abcdef01234567
 tcp_port:6004
+server_time_usec:1000000
 uptime_in_seconds:90000
 uptime_in_days:1
+config_file:kevy.toml
+executable:kevy
+io_threads_active:0
 shards:2
 shard0:cpu=3,clients=2,accepted=5,commands=70,keys=10,stalls=0,longest_turn_usec=0
 shard1:cpu=none,clients=1,accepted=4,commands=30,keys=20,stalls=1,longest_turn_usec=700
@@ -806,23 +947,47 @@ shard1:cpu=none,clients=1,accepted=4,commands=30,keys=20,stalls=1,longest_turn_u
 # Clients
 connected_clients:3
 maxclients:10000
+clients_output_bytes:0
 blocked_clients:0
+tracking_clients:0
+pubsub_clients:0
+watching_clients:0
 
 # Memory
 used_memory:640
+used_memory_human:640B
 used_memory_rss:5000000
+used_memory_rss_human:4.77M
+used_memory_peak:6000000
+used_memory_peak_human:5.72M
+total_system_memory:1073741824
+total_system_memory_human:1.00G
+used_memory_dataset:640
+mem_fragmentation_ratio:7812.50
+mem_allocator:mimalloc
 maxmemory:0
 maxmemory_policy:noeviction
 
 # Persistence
 loading:0
+async_loading:0
+rdb_changes_since_last_save:0
+rdb_bgsave_in_progress:0
+rdb_last_save_time:0
+rdb_last_bgsave_status:ok
 aof_enabled:0
+aof_rewrite_in_progress:0
 
 # Stats
 total_connections_received:9
 total_commands_processed:100
 expired_keys:0
 evicted_keys:0
+rejected_connections:0
+pubsub_channels:0
+pubsub_patterns:0
+total_error_replies:3
+slowlog_len:0
 executor_stalls:1
 longest_turn_usec:700
 longest_turn_cpu_usec:600
@@ -847,6 +1012,9 @@ master_repl_offset:0
 used_cpu_sys:0.000250
 used_cpu_user:1.500000
 
+# Errorstats
+errorstat_ERR:count=3
+
 # Cluster
 cluster_enabled:0
 
@@ -857,7 +1025,13 @@ db0:keys=30,expires=1,avg_ttl=0
         );
         let standalone = snapshot(Standing::Standalone);
         assert_eq!(standalone.info(&[]), expected.replace('\n', "\r\n"));
-        assert_eq!(standalone.info(&[b"everything"]), standalone.info(&[]));
+        assert_eq!(standalone.info(&[b"default"]), standalone.info(&[]));
+        assert_eq!(standalone.info(&[b"everything"]).matches("# ").count(), SECTIONS.len());
+        assert_eq!(
+            standalone.info(&[b"commandstats", b"LatencyStats"]),
+            "# Commandstats\r\ncmdstat_get:calls=4,usec=10,usec_per_call=2.50,rejected_calls=2,failed_calls=1\r\n\r\n\
+             # Latencystats\r\nlatency_percentiles_usec_get:p50=2,p99=8,p99.9=8\r\n"
+        );
         assert_eq!(standalone.info(&[b"cluster", b"CPU"]).matches("# ").count(), 2);
         assert_eq!(standalone.info(&[b"nonsense"]), "");
         assert_eq!(role(&standalone), "*3 $6 master :0 *0 ");

@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod client_command;
 mod clients;
+mod config_command;
 mod connection;
 mod demo;
 mod digests;
@@ -20,7 +21,9 @@ mod exchange;
 mod gate;
 mod identity;
 mod node;
+mod observe;
 mod pubsub;
+mod rewrite;
 mod serve;
 mod session;
 mod settings;
@@ -79,14 +82,15 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Failure> {
     // Counted once, before there is any thread: one that a pinned shard starts would inherit its single CPU.
-    match cli::parse(std::env::args_os(), &machine())? {
+    let machine = machine();
+    match cli::parse(std::env::args_os(), &machine)? {
         Action::Print(text) => {
             print!("{text}");
             Ok(ExitCode::SUCCESS)
         }
         Action::Serve { config, log } => {
             start_log(&log)?;
-            serve::run(*config).map(|()| ExitCode::SUCCESS)
+            serve::run(*config, machine).map(|()| ExitCode::SUCCESS)
         }
         Action::Demo(options) => demo::run(&options),
         Action::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),

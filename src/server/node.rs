@@ -15,14 +15,15 @@ use std::time::Instant;
 
 use super::admission::Freshness;
 use super::clients::Clients;
-use super::config::{Config, Role};
+use super::config::{Config, Machine, Role};
 use super::exchange::{Exchange, Listening};
 use super::gate::Gate;
 use super::identity::Identity;
 use super::settings::Settings;
 use super::upstream::{Upstream, Wish};
-use crate::handshake::{Lineage, Password, ReplicaId};
+use crate::handshake::{Lineage, ReplicaId};
 use crate::id::{Generation, Moment, Offset, ShardCount, ShardId};
+use crate::runtime::clock::now;
 use crate::runtime::puller::{Standing, Stop};
 use crate::runtime::signal::Signal;
 use crate::shard;
@@ -61,6 +62,10 @@ pub(super) struct Shared {
     pub gate: Gate,
     /// When the upstream was last heard, as far as clients' reads depend on it.
     pub freshness: Freshness,
+    /// What the machine allowed at the start.
+    pub machine: Machine,
+    /// Client connections that the limit of open files has room for.
+    pub maxclients_most: u64,
 }
 
 /// The node, on one shard.
@@ -80,6 +85,8 @@ pub(super) struct Node {
     pub exchange: Exchange,
     /// Until when clients wait, if they do.
     pub pause: Cell<Option<Pause>>,
+    /// The time of the last tick: for what need not be known better.
+    pub clock: Cell<Moment>,
     /// What `CONFIG SET` may change.
     pub settings: RefCell<Settings>,
 }
@@ -104,7 +111,7 @@ pub(super) struct Pulls {
 
 impl Shared {
     /// A node that begins now.
-    pub fn new(config: Config, identity: Identity) -> Shared {
+    pub fn new(config: Config, identity: Identity, machine: Machine, maxclients_most: u64) -> Shared {
         let shards = config.shards.get();
         Shared {
             run_id: format!("{:016x}{:016x}{:08x}", random(), random(), random() as u32),
@@ -121,17 +128,9 @@ impl Shared {
             gate: Gate::new(config.min_replicas_to_write),
             freshness: Freshness::new(config.replica_max_staleness_ms),
             config,
+            machine,
+            maxclients_most,
         }
-    }
-
-    /// When links speak, and when they are given up.
-    pub fn timeouts(&self) -> Timeouts {
-        Timeouts { heartbeat_ms: self.config.heartbeat_ms, link_timeout_ms: self.config.link_timeout_ms }
-    }
-
-    /// What a replica's clients may do.
-    pub fn policy(&self) -> Policy {
-        Policy { read_only: self.config.replica_read_only, serve_stale: self.config.serve_stale }
     }
 
     /// The part in replication with which a shard starts. A replica begins as a primary's opposite: it follows nothing yet, and
@@ -139,45 +138,44 @@ impl Shared {
     pub fn first_role(&self, shard: ShardId, generation: Generation) -> shard::Role {
         match self.config.role {
             Role::Standalone => shard::Role::Standalone,
-            Role::Primary => self.primary(shard, generation, true),
+            Role::Primary => primary(&self.config, shard, generation, true),
             Role::Replica => {
-                self.replica(shard, self.config.upstream_shards.unwrap_or(ShardCount::ONE), SlotSet::empty())
+                let upstream_shards = self.config.upstream_shards.unwrap_or(ShardCount::ONE);
+                replica(&self.config, shard, upstream_shards, SlotSet::empty())
             }
         }
     }
+}
 
-    /// A primary's part, of a history that begins now.
-    pub fn primary(&self, shard: ShardId, generation: Generation, born_empty: bool) -> shard::Role {
-        let mut source = Source::new(SourceConfig {
-            shard,
-            shards: self.config.shards,
-            generation,
-            born_empty,
-            lineage: Lineage::none(),
-            first: Offset::ZERO,
-            backlog_bytes: self.config.replication_buffer_size as usize,
-            reconnect_window_ms: self.config.reconnect_window_ms,
-            client_port: Some(self.config.port),
-        });
-        source.set_password(self.password_now());
-        let mut source = if self.config.replication_checksum { source } else { source.without_checks() };
-        source.set_scrub_slots_per_second(self.config.scrub_slots_per_second);
-        shard::Role::Primary(Box::new(source))
-    }
+/// A primary's part, of a history that begins now.
+fn primary(config: &Config, shard: ShardId, generation: Generation, born_empty: bool) -> shard::Role {
+    let mut source = Source::new(SourceConfig {
+        shard,
+        shards: config.shards,
+        generation,
+        born_empty,
+        lineage: Lineage::none(),
+        first: Offset::ZERO,
+        backlog_bytes: config.replication_buffer_size as usize,
+        reconnect_window_ms: config.reconnect_window_ms,
+        client_port: Some(config.port),
+    });
+    source.set_password(config.requirepass.clone());
+    let mut source = if config.replication_checksum { source } else { source.without_checks() };
+    source.set_scrub_slots_per_second(config.scrub_slots_per_second);
+    shard::Role::Primary(Box::new(source))
+}
 
-    /// The password of clients and replicas, as of now.
-    fn password_now(&self) -> Option<Password> {
-        // Before the shards run there is nothing but the configuration.
-        let here = HERE.with_borrow(|here| here.as_ref().map(|node| node.settings.borrow().requirepass.clone()));
-        here.unwrap_or_else(|| self.config.requirepass.clone())
-    }
+/// A replica's part, of an upstream with this many shards; `kept` may be read as it is until it is replaced.
+fn replica(config: &Config, shard: ShardId, upstream_shards: ShardCount, kept: SlotSet) -> shard::Role {
+    let range = config.shards.slots_of(shard);
+    let following = shard::Following::new(range, upstream_shards, policy(config)).keeping(kept);
+    shard::Role::Replica(Box::new(following))
+}
 
-    /// A replica's part, of an upstream with this many shards; `kept` may be read as it is until it is replaced.
-    pub fn replica(&self, shard: ShardId, upstream_shards: ShardCount, kept: SlotSet) -> shard::Role {
-        let range = self.config.shards.slots_of(shard);
-        let following = shard::Following::new(range, upstream_shards, self.policy()).keeping(kept);
-        shard::Role::Replica(Box::new(following))
-    }
+/// What a replica's clients may do.
+fn policy(config: &Config) -> Policy {
+    Policy { read_only: config.replica_read_only, serve_stale: config.serve_stale }
 }
 
 impl Node {
@@ -185,6 +183,27 @@ impl Node {
     #[inline]
     pub fn looks_closely(&self) -> bool {
         self.shared.listening.is_monitored() || self.pause.get().is_some()
+    }
+
+    /// A primary's part, of a history that begins now.
+    pub fn primary(&self, shard: ShardId, generation: Generation, born_empty: bool) -> shard::Role {
+        primary(&self.settings.borrow(), shard, generation, born_empty)
+    }
+
+    /// A replica's part, of an upstream with this many shards; `kept` may be read as it is until it is replaced.
+    pub fn replica(&self, shard: ShardId, upstream_shards: ShardCount, kept: SlotSet) -> shard::Role {
+        replica(&self.settings.borrow(), shard, upstream_shards, kept)
+    }
+
+    /// What a replica's clients may do.
+    pub fn policy(&self) -> Policy {
+        policy(&self.settings.borrow())
+    }
+
+    /// When links speak, and when they are given up.
+    pub fn timeouts(&self) -> Timeouts {
+        let settings = self.settings.borrow();
+        Timeouts { heartbeat_ms: settings.heartbeat_ms, link_timeout_ms: settings.link_timeout_ms }
     }
 
     /// The node on one shard, following nothing.
@@ -195,6 +214,7 @@ impl Node {
             clients: Clients::default(),
             exchange: Exchange::default(),
             pause: Cell::new(None),
+            clock: Cell::new(now()),
             pulls: RefCell::default(),
             upstream: RefCell::new(None),
             wish: RefCell::new(None),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::clients::Client;
-use super::config::{Config, Cpus, Role};
+use super::config::{Config, Cpus, Machine, Role};
 use super::connection;
 use super::exchange::{Exchange, Said};
 use super::gate;
@@ -46,14 +46,14 @@ struct Seed {
 }
 
 /// Runs a node until it is told to end.
-pub(super) fn run(config: Config) -> Result<(), Failure> {
+pub(super) fn run(config: Config, machine: Machine) -> Result<(), Failure> {
     if let Err(cause) = rustix::thread::disable_transparent_huge_pages(true) {
         // The memory that a huge page needs is cleared in one go, in the middle of a command.
         tracing::debug!(%cause, "transparent huge pages stay as the system has them");
     }
     let environment = Environment::look().map_err(|error| Failure::Environment(error.to_string()))?;
     let mut config = config;
-    fit_clients(&mut config, &environment);
+    let maxclients_most = fit_clients(&mut config, &environment);
     let placement = place(&config, &environment)?;
     let host = config.bind.to_string();
     let patience = Instant::now() + Duration::from_millis(limits::PORT_WAIT_MS);
@@ -74,7 +74,7 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
     let identity = identity::find(&config).map_err(|error| Failure::Usage(format!("replica_id: {error}")))?;
     let shards = config.shards;
     announce(&config, &identity.id);
-    let shared = Arc::new(Shared::new(config, identity));
+    let shared = Arc::new(Shared::new(config, identity, machine, maxclients_most));
     let generation = new_generation();
     let mut clients = Some(clients);
     let seeds =
@@ -93,8 +93,8 @@ pub(super) fn run(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lowers `maxclients` to what the limit of descriptors has room for, so that clients alone never take what links need.
-fn fit_clients(config: &mut Config, environment: &Environment) {
+/// Lowers `maxclients` to what the limit of descriptors has room for, so that clients alone never take what links need. Returns that.
+fn fit_clients(config: &mut Config, environment: &Environment) -> u64 {
     let kept = limits::DESCRIPTORS_KEPT + limits::DESCRIPTORS_KEPT_PER_SHARD * u64::from(config.shards.get());
     let most = environment.descriptors.saturating_sub(kept).max(1);
     if u64::from(config.maxclients) > most {
@@ -107,6 +107,7 @@ fn fit_clients(config: &mut Config, environment: &Environment) {
         );
         config.maxclients = most as u32;
     }
+    most
 }
 
 /// Binds a port; one that is in use is tried again until `patience` ends, so that a node which was killed can be started anew at
@@ -147,7 +148,8 @@ fn announce(config: &Config, id: &ReplicaId) {
     }
 }
 
-fn memory_bytes() -> Option<u64> {
+/// Memory of the machine.
+pub(super) fn memory_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
@@ -160,6 +162,7 @@ async fn shard_main(executor: executor::Shard, seed: Seed) {
     let local = Local::new(executor.clone(), core, mesh);
     let node = Node::new(Arc::clone(&shared));
     node.settle_here();
+    local.core().meter.set_limits(node.settings.borrow().meter_limits());
     local.on_connection({
         let (local, node) = (Rc::clone(&local), Rc::clone(&node));
         move |connection| serve_client(&local, &node, connection)
@@ -181,11 +184,10 @@ async fn shard_main(executor: executor::Shard, seed: Seed) {
     let mut accepting = Vec::new();
     if let Some(listener) = replicas {
         closers.extend(listener.closer());
-        let timeouts = shared.timeouts();
-        let local_here = Rc::clone(&local);
+        let (local_here, node) = (Rc::clone(&local), Rc::clone(&node));
         let accept = listener.accept_each(move |connection| {
             let stream = connection.attach();
-            let task = streamer::serve(Rc::clone(&local_here), stream, timeouts);
+            let task = streamer::serve(Rc::clone(&local_here), stream, node.timeouts());
             local_here.spawn(Queue::Replication, task).detach();
         });
         accepting.push(local.spawn(Queue::Replication, async move { report("replication", accept.await) }));
@@ -248,7 +250,8 @@ fn serve_client(local: &Rc<Local>, node: &Rc<Node>, connection: Connection) {
     let (local, node) = (Rc::clone(local), Rc::clone(node));
     let queue_of = Rc::clone(&local);
     let task = async move {
-        if open >= u64::from(node.shared.config.maxclients) {
+        if open >= u64::from(node.settings.borrow().maxclients) {
+            local.gauges.rejected.set(local.gauges.rejected.get() + 1);
             // The connection ends whether this arrives or not.
             let _ = stream.write_all(b"-ERR max number of clients reached\r\n").await;
             stream.close().await;
@@ -257,6 +260,7 @@ fn serve_client(local: &Rc<Local>, node: &Rc<Node>, connection: Connection) {
             let shown = |address: std::io::Result<std::net::SocketAddr>| {
                 address.map_or_else(|_| String::new(), |a| a.to_string())
             };
+            stream.handle().keep_alive(Duration::from_secs(node.settings.borrow().tcp_keepalive.into()));
             let me = Rc::new(Client::new(id, shown(stream.peer_addr()), shown(stream.local_addr()), stream.handle()));
             node.clients.add(Rc::clone(&me));
             let authenticated = node.settings.borrow().requirepass.is_none();
@@ -283,6 +287,10 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         while scrub(&local) {
             turn.pass_if_over().await;
         }
+        node.clock.set(now());
+        if tick.is_multiple_of(limits::SWEEP_TICKS) {
+            end_silent_clients(&node);
+        }
         let mut core = local.core();
         if tick.is_multiple_of(limits::SWEEP_TICKS) && !core.store.watched.is_empty() {
             core.store.watched.sweep();
@@ -297,6 +305,26 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
                 let free = async move { executor.blocking(move || drop(retired)).await };
                 local.spawn(Queue::Snapshot, free).detach();
             }
+        }
+    }
+}
+
+/// Ends the clients that have said nothing for `timeout` seconds. Whoever listens or waits is not expected to say anything.
+fn end_silent_clients(node: &Node) {
+    let timeout = node.settings.borrow().timeout;
+    if timeout == 0 {
+        return;
+    }
+    for client in node.clients.all() {
+        let silent_ms = node.clock.get().ms_since(client.heard.get());
+        if silent_ms > timeout * 1_000 && !client.takes_pushes() && !client.waits.get() {
+            tracing::info!(
+                client = client.address,
+                id = client.id,
+                seconds = silent_ms / 1_000,
+                "closed: it was silent for longer than timeout"
+            );
+            client.kill();
         }
     }
 }

@@ -2,14 +2,17 @@
 //! `ROLE`.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::config::HostPort;
+use super::exchange::Kind;
 use super::info::{self, Following, Link, Pulled, Recorded, Snapshot, Standing};
 use super::node::Node;
+use super::observe;
 use crate::handshake::SyncReason;
 use crate::id::{Moment, Offset, ShardId};
 use crate::runtime::clock::now;
-use crate::runtime::local::Local;
+use crate::runtime::local::{Local, unix_now};
 use crate::shard::Role;
 use crate::slot;
 use crate::source::Source;
@@ -46,8 +49,15 @@ pub(super) async fn snapshot(local: &Rc<Local>, node: &Rc<Node>) -> Snapshot {
         process_id: std::process::id(),
         tcp_port: shared.config.port,
         uptime_seconds: shared.started.elapsed().as_secs(),
-        maxclients: shared.config.maxclients,
-        used_memory_rss: rss_bytes(),
+        config_file: shared.config.file.as_ref().map_or_else(String::new, |file| file.display().to_string()),
+        executable: std::env::current_exe().map_or_else(|_| String::new(), |path| path.display().to_string()),
+        unix_ms: unix_now().get(),
+        used_memory_peak: status_bytes("VmHWM:"),
+        total_system_memory: super::serve::memory_bytes().unwrap_or(0),
+        commands: observe::stats(local).await,
+        errors: observe::errors(local).await,
+        maxclients: node.settings.borrow().maxclients,
+        used_memory_rss: status_bytes("VmRSS:"),
         cpu_user_micros: user,
         cpu_system_micros: system,
         shards,
@@ -83,7 +93,7 @@ async fn facts(local: &Rc<Local>) -> Option<UpstreamFacts> {
 }
 
 fn put_together(node: &Node, parts: Vec<PartStanding>, upstream: Option<UpstreamFacts>) -> Standing {
-    let config = &node.shared.config;
+    let config = Arc::clone(node.settings.borrow().config());
     let mut recorded = Vec::new();
     let mut pulled = Vec::new();
     let mut history = None;
@@ -137,10 +147,18 @@ fn part(local: &Rc<Local>) -> Part {
     let node = Node::here();
     let core = local.core();
     let counters = core.counters();
+    let clients = node.clients.all();
     let shard = info::Shard {
         cpu: local.executor().cpu().map(|cpu| cpu.get()),
         clients: local.gauges.clients.get(),
         accepted: local.gauges.accepted.get(),
+        listeners: clients.iter().filter(|client| client.takes_pushes()).count() as u64,
+        watching: clients.iter().filter(|client| client.watches.get() > 0).count() as u64,
+        output_bytes: clients.iter().map(|client| client.output_bytes() as u64).sum(),
+        channels: node.exchange.listeners(Kind::Channel).len() as u64,
+        patterns: node.exchange.listeners(Kind::Pattern).len() as u64,
+        rejected: local.gauges.rejected.get(),
+        slow: core.meter.slow().len() as u64,
         blocked: local.gauges.blocked.get(),
         commands: counters.commands,
         keys: core.store.len() as u64,
@@ -251,8 +269,9 @@ fn cpu_micros() -> (u64, u64) {
     (ticks(11) * TICK_MICROS, ticks(12) * TICK_MICROS)
 }
 
-fn rss_bytes() -> u64 {
+/// A field of the process's status that is in kilobytes.
+fn status_bytes(field: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }

@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -196,7 +197,7 @@ async fn follow_nobody(local: &Rc<Local>, node: &Rc<Node>) {
             .call(shard, move |local| {
                 let node = Node::here();
                 *node.pulls.borrow_mut() = Pulls::default();
-                let role = node.shared.primary(local.id(), generation, false);
+                let role = node.primary(local.id(), generation, false);
                 change_role(local, role);
             })
             .await;
@@ -214,7 +215,7 @@ async fn become_replica(local: &Rc<Local>) {
                     (core.following().is_some(), core.served())
                 };
                 if !is_replica {
-                    change_role(local, Node::here().shared.replica(local.id(), ShardCount::ONE, kept));
+                    change_role(local, Node::here().replica(local.id(), ShardCount::ONE, kept));
                 }
             })
             .await;
@@ -387,7 +388,7 @@ async fn set_up(local: &Rc<Local>, host: String, base: u16, shards: ShardCount, 
         local
             .call(shard, move |local| {
                 let kept = local.core().served();
-                change_role(local, Node::here().shared.replica(local.id(), shards, kept));
+                change_role(local, Node::here().replica(local.id(), shards, kept));
             })
             .await;
     }
@@ -424,7 +425,7 @@ fn start_puller(
     dialled: Dialled,
 ) {
     let node = Node::here();
-    let config = &node.shared.config;
+    let config = Arc::clone(node.settings.borrow().config());
     let mut session = Session::new(SessionConfig {
         id: node.shared.replica_id.clone(),
         run: node.shared.run,

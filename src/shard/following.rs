@@ -66,6 +66,12 @@ impl Following {
         Following { range, streams, policy, kept: SlotSet::empty(), loading: true }
     }
 
+    /// Changes what clients may do.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.settle();
+    }
+
     /// Serves the slots in `kept` as they are, each until the sync of its stream begins.
     pub fn keeping(mut self, kept: SlotSet) -> Following {
         self.kept = kept;

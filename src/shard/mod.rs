@@ -12,12 +12,14 @@
 
 pub mod batch;
 pub mod following;
+pub mod meter;
 pub mod router;
 
 pub use batch::{Batch, Body, Done, FrameBatch, Gate};
 pub use following::{Following, Offered, Refused};
 pub use router::Router;
 
+use self::meter::Meter;
 use crate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange, UnixMs};
 use crate::limits;
 use crate::resp::Reply;
@@ -41,6 +43,8 @@ pub struct Shard {
     /// Where chance comes from.
     random: Random,
     counters: Counters,
+    /// What commands cost.
+    pub meter: Meter,
     /// What one group may take of the stream.
     room: Room,
     /// What the transaction under way has done so far.
@@ -126,6 +130,7 @@ impl Shard {
             role,
             random: Random::seeded(seed),
             counters: Counters::default(),
+            meter: Meter::new(),
             room: Room::WHOLE,
             group: None,
         }
@@ -144,6 +149,17 @@ impl Shard {
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Counts a command that was executed here and is not about keys.
+    pub fn count_command(&mut self) {
+        self.counters.commands += 1;
+    }
+
+    /// Begins counting anew.
+    pub fn reset_counters(&mut self) {
+        self.counters = Counters::default();
+        self.meter.reset_stats();
     }
 
     /// Executes one command on keys of this shard, appends its reply, and records what it did: the only way in which a client

@@ -33,6 +33,11 @@ impl<'a> Entry<'a> {
         self.value
     }
 
+    /// Bytes of the record of its value, about. Costs the same for every size.
+    pub fn record_bytes(&self) -> usize {
+        self.value.record_bytes()
+    }
+
     /// What this key adds to the digest of its slot.
     pub fn digest(&self) -> Digest {
         let value = match self.value {

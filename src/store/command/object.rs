@@ -49,7 +49,7 @@ pub(super) fn object(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, 
 }
 
 /// The form of a value, by the name that Redis has for one like it.
-fn encoding(entry: &Entry<'_>) -> &'static str {
+pub fn encoding(entry: &Entry<'_>) -> &'static str {
     let (is_small, small, large) = match entry.value() {
         ValueRef::Str(bytes) if number::integer(bytes).is_some() => return "int",
         ValueRef::Str(bytes) => (bytes.len() <= EMBEDDED_BYTES_MAX, "embstr", "raw"),

@@ -196,6 +196,18 @@ impl Spec {
         if self.arity < 0 { args >= arity } else { args == arity }
     }
 
+    /// Its row of the table.
+    #[inline]
+    pub fn row(&self) -> usize {
+        (std::ptr::from_ref(self).addr() - TABLE.as_ptr().addr()) / size_of::<Spec>()
+    }
+
+    /// Whether it costs much the same whatever a value holds: a look at the clock would be a good part of it.
+    #[inline]
+    pub fn is_light(&self) -> bool {
+        self.flags.has(Flags::FAST) || std::ptr::eq(self, &TABLE[SET])
+    }
+
     /// Whether it may change keys.
     #[inline]
     pub const fn writes(&self) -> bool {
@@ -481,6 +493,9 @@ static TABLE: &[Spec] = &[
     row("debug", -2, NO_KEYS, OPERATOR, SERVER),
     row("info", -1, NO_KEYS, ALWAYS, SERVER),
     row("kevy", -2, NO_KEYS, OPERATOR, SERVER),
+    row("latency", -2, NO_KEYS, OPERATOR, SERVER),
+    row("memory", -2, SECOND, READ, SERVER),
+    row("slowlog", -2, NO_KEYS, OPERATOR, SERVER),
     row("lastsave", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("replicaof", 3, NO_KEYS, OPERATOR, SERVER),
     row("slaveof", 3, NO_KEYS, OPERATOR, SERVER),
@@ -516,6 +531,7 @@ mod tests {
     fn every_command_is_found_in_every_case_and_nothing_else_is() {
         for spec in all() {
             assert_eq!(find(spec.name.as_bytes()).unwrap().name, spec.name);
+            assert_eq!(all()[spec.row()].name, spec.name);
             assert_eq!(find(spec.name.to_ascii_uppercase().as_bytes()).unwrap().name, spec.name);
             assert_eq!(all().iter().filter(|other| other.name == spec.name).count(), 1, "{} stands once", spec.name);
             assert!(spec.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", spec.name);
