@@ -133,6 +133,14 @@ impl Heap {
         }
     }
 
+    /// Fetches where an entry begins: its header, and most keys.
+    #[inline]
+    pub fn prefetch_key(&self, handle: Handle) {
+        if let Some(word) = self.slab.from(handle).first() {
+            prefetch::read(word);
+        }
+    }
+
     #[inline]
     fn bytes(&self, handle: Handle) -> &[u8] {
         self.slab.from(handle).as_flattened()

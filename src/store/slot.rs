@@ -14,7 +14,7 @@ use super::hash::keyed_hash;
 use super::heap::{Content, Heap};
 use super::line::{self, Found, Line};
 use super::slab::{Handle, Slab};
-use super::table::{self, LINE_BITS, LINES_MAX, TABLE_KEYS_MAX, Table};
+use super::table::{self, LINE_BITS, LINES_AHEAD, LINES_MAX, TABLE_KEYS_MAX, Table};
 use super::{Entry, prefetch};
 use crate::id::UnixMs;
 use crate::limits::SUBTABLE_KEYS_MAX;
@@ -66,9 +66,6 @@ struct Part {
 
 /// Top bits by which a slot can be split; with those that choose a line they fit a [`Cursor`].
 const DEPTH_MAX: u32 = 24;
-
-/// How many lines before its turn the entries of a line are fetched in a walk.
-const LINES_AHEAD: usize = 3;
 
 /// Keys at which a directory gives way to a single table again.
 const COLLAPSE_KEYS: usize = SUBTABLE_KEYS_MAX / 2;
@@ -330,7 +327,7 @@ impl Slot {
         let number = directory.number(hash);
         let Part { mut table, depth } = directory.parts[number];
 
-        let hashed: Vec<(u64, Handle)> = table.entries(lines).map(|h| (keyed_hash(heap.key(h)), h)).collect();
+        let hashed = table.hashed_entries(lines, heap);
         let of_upper = |hash: u64| (hash << depth) >> 63 == 1;
         let upper_len = hashed.iter().filter(|(hash, _)| of_upper(*hash)).count();
         table.free_lines(lines);
@@ -351,9 +348,7 @@ impl Slot {
             let keys = self.len(storage);
             let mut single = Table::with_room(&mut storage.lines, keys);
             for mut table in tables {
-                let handles: Vec<Handle> = table.entries(&storage.lines).collect();
-                for handle in handles {
-                    let hash = keyed_hash(storage.heap.key(handle));
+                for (hash, handle) in table.hashed_entries(&storage.lines, &storage.heap) {
                     single.insert(&mut storage.lines, hash, 0, handle, storage.heap.has_expiry(handle));
                 }
                 table.free_lines(&mut storage.lines);

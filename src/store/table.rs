@@ -35,6 +35,9 @@ pub(super) const TABLE_KEYS_MAX: usize = LINES_MAX * (PLACES - 1);
 const _: () = assert!(TABLE_KEYS_MAX < 1 << 12);
 const _: () = assert!(crate::limits::SUBTABLE_KEYS_MAX <= LINES_MAX * KEYS_PER_LINE);
 
+/// How far ahead the entries of a table are fetched where they are looked at one after the other.
+pub(super) const LINES_AHEAD: usize = 3;
+
 /// Bits of a hash that choose a line.
 pub(super) const LINE_BITS: u32 = 24;
 
@@ -143,11 +146,11 @@ impl Table {
 
     /// Gives the table as many lines as `keys` keys need.
     pub fn resize(&mut self, lines: &mut Slab<Line>, heap: &Heap, depth: u32, keys: usize) {
+        // The lines of a slab cannot be read and written at once.
+        let entries = self.hashed_entries(lines, heap);
         let mut new = Table::with_room(lines, keys.max(self.len()));
-        // The lines of a slab cannot be read and written at once; a table is copied once in every doubling.
-        let old = self.lines(lines).to_vec();
-        for (_, handle) in old.iter().flat_map(Line::entries) {
-            new.insert(lines, keyed_hash(heap.key(handle)), depth, handle, false);
+        for (hash, handle) in entries {
+            new.insert(lines, hash, depth, handle, false);
         }
         new.shape |= (self.expires() as u32) << 20;
         self.free_lines(lines);
@@ -174,8 +177,24 @@ impl Table {
         *self = Table::default();
     }
 
+    /// All entries with the hashes of their keys, in no order.
+    pub fn hashed_entries(self, lines: &Slab<Line>, heap: &Heap) -> Vec<(u64, Handle)> {
+        // Keys lie all over memory: without looking ahead each would be waited for.
+        let lines = self.lines(lines);
+        let mut entries = Vec::with_capacity(self.len());
+        for at in 0..lines.len() + LINES_AHEAD {
+            if let Some(ahead) = lines.get(at) {
+                ahead.entries().for_each(|(_, handle)| heap.prefetch_key(handle));
+            }
+            if let Some(line) = at.checked_sub(LINES_AHEAD).and_then(|at| lines.get(at)) {
+                entries.extend(line.entries().map(|(_, handle)| (keyed_hash(heap.key(handle)), handle)));
+            }
+        }
+        entries
+    }
+
     /// All entries, in no order.
-    #[inline]
+    #[cfg(test)]
     pub fn entries(self, lines: &Slab<Line>) -> impl Iterator<Item = Handle> {
         self.lines(lines).iter().flat_map(|line| line.entries().map(|(_, handle)| handle))
     }
