@@ -87,6 +87,9 @@ pub const SUBTABLE_KEYS_MAX: usize = 2_048;
 /// Bytes of an entry that lies in the slab as a whole; of a larger one the value, and if need be the key, has a box.
 pub const ENTRY_BYTES_MAX: usize = 1 << 10;
 
+/// Bytes of a HyperLogLog in its sparse form; Redis calls this `hll-sparse-max-bytes`.
+pub const SPARSE_SKETCH_BYTES_MAX: usize = 3_000;
+
 /// Entries that one call of `reclaim` frees, about; an entry with a box counts for several.
 pub const RECLAIM_ENTRIES_MAX: usize = 512;
 

@@ -5,6 +5,7 @@
 //! SINTERSTORE d a b      DUMP a, DUMP b ─▶ a scratch keyspace: execute ─▶ RESTORE d … REPLACE
 //! RENAME a b             DUMP a ─▶ RESTORE b … REPLACE ─▶ DEL a, if it is still the same; else again
 //! LMOVE a b LEFT RIGHT   LPOP a ─▶ RPUSH b
+//! PFMERGE d a b          DUMP a, DUMP b ─▶ join them with d
 //! ```
 //!
 //! Every step is a command of one shard, executed and recorded there like any other. Others may see what is between two steps;
@@ -18,9 +19,11 @@ use crate::limits;
 use crate::resp::{Protocol, Reply, arguments_of};
 use crate::runtime::local::{Local, unix_now};
 use crate::snapshot::{Keyspace, Located};
-use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE};
+use crate::store::command::hyperloglog::joined;
+use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE, WRONG_TYPE};
 use crate::store::command::{self, Context, Lazy, Random, Refusal, Spec, find};
-use crate::store::{KeyspaceStore, Value, rdb};
+use crate::store::hyperloglog::Registers;
+use crate::store::{KeyspaceStore, Value, ValueRef, rdb};
 use crate::wire::{Argv, Command, Room};
 
 /// How often a `RENAME` puts the value in its new place first; where somebody writes to its key each time meanwhile, it takes the
@@ -37,12 +40,14 @@ pub(super) async fn execute(
 ) {
     let mut done = Vec::new();
     let result = match spec.name {
-        "sinter" | "sunion" | "sdiff" | "sintercard" | "zinter" | "zunion" | "zdiff" | "zintercard" | "lcs" => {
-            on_copies(local, spec, argv, client, Stores::Nothing, &mut done).await
-        }
+        "sinter" | "sunion" | "sdiff" | "sintercard" | "zinter" | "zunion" | "zdiff" | "zintercard" | "lcs"
+        | "pfcount" => on_copies(local, spec, argv, client, Stores::Nothing, &mut done).await,
         "sinterstore" | "sunionstore" | "sdiffstore" | "zinterstore" | "zunionstore" | "zdiffstore" | "zrangestore"
-        | "bitop" => on_copies(local, spec, argv, client, Stores::In(0), &mut done).await,
-        "sort" => on_copies(local, spec, argv, client, Stores::In(1), &mut done).await,
+        | "bitop" | "geosearchstore" => on_copies(local, spec, argv, client, Stores::In(0), &mut done).await,
+        "sort" | "georadius" | "georadiusbymember" => {
+            on_copies(local, spec, argv, client, Stores::In(1), &mut done).await
+        }
+        "pfmerge" => merge_sketches(local, spec, argv, client, &mut done).await,
         "copy" => copy(local, spec, argv, client, &mut done).await,
         "rename" | "renamenx" => rename(local, argv, client, spec.name == "renamenx", &mut done).await,
         "lmove" => move_element(local, argv, client, [argv.arg(3), argv.arg(4)], &mut done).await,
@@ -199,6 +204,54 @@ fn execute_on(
     };
     command::execute(spec, &mut context, &places, argv, &mut Reply::new(out, protocol));
     if out.first() == Some(&b'-') { Err(Stop::Answered(std::mem::take(out))) } else { Ok(()) }
+}
+
+/// `PFMERGE`: the sources are brought together here, and joined with what the destination holds where that lives, at once: what is added
+/// to it meanwhile stays.
+async fn merge_sketches(
+    local: &Rc<Local>,
+    spec: &'static Spec,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let mut registers = Registers::new();
+    for index in spec.keys(argv) {
+        let value = dump(local, client, argv.arg(index)).await?.map(|payload| rdb::decode(&payload));
+        match value.transpose() {
+            Ok(None) => {}
+            Ok(Some(Value::Str(bytes))) => registers.join(&bytes).map_err(Refusal::from)?,
+            Ok(Some(_)) => return Err(WRONG_TYPE.into()),
+            Err(_) => return Err(Refusal::Text("ERR Bad data format").into()),
+        }
+    }
+    let key = argv.arg(1).to_vec();
+    let at = local.core().store.locate(&key);
+    let owner = local.count().owner(at.slot);
+    let Some(set) = find(b"SET") else { unreachable!("SET is in the table") };
+    let (mut batch, protocol) = (local.batch(), client.protocol);
+    let join = move |local: &Rc<Local>| {
+        let (mut core, now) = (local.core(), unix_now());
+        let held = core.store.get(at, &key).filter(|entry| !command::has_expired(entry, now));
+        let joined = match held.map(|entry| entry.value()) {
+            None => joined(None, &registers),
+            Some(ValueRef::Str(bytes)) => joined(Some(bytes), &registers),
+            Some(ValueRef::Boxed(_)) => Err(WRONG_TYPE),
+        };
+        let joined = joined?;
+        let command = Command::new(&[b"SET", key.as_slice(), joined.as_slice(), b"KEEPTTL"]);
+        batch.push(set, protocol, arguments_of(&command, &mut Vec::new()), &[at]);
+        batch.execute(&mut core, now);
+        Ok::<_, Refusal>(batch)
+    };
+    let batch = local.call(owner, join).await?;
+    local.stream_first().await;
+    if let Some(recorded) = batch.recorded() {
+        client.written.note(owner, recorded);
+    }
+    out.extend_from_slice(batch.reply(0));
+    local.recycle(batch);
+    Ok(())
 }
 
 /// `COPY`: the options are judged on a scratch keyspace with something of either key.

@@ -10,6 +10,8 @@
 //!   line     tags and handles of entries
 //!   heap     entries and boxes
 //!   slab     memory by handles
+//! geo        scores that say where something is
+//! hyperloglog  the strings of PFADD
 //! message    what was published: no key, but in the stream
 //! watched    who is to know when a key changes
 //! ```
@@ -18,8 +20,10 @@ pub mod command;
 pub mod digest;
 mod dump;
 mod entry;
+pub mod geo;
 pub mod hash;
 mod heap;
+pub mod hyperloglog;
 pub mod keyspace;
 mod line;
 mod message;

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::wire::Full;
 
 /// Why a command was refused. Nothing has changed then.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Refusal {
     /// A fixed text, its code first.
     Text(&'static str),
@@ -17,6 +17,20 @@ pub enum Refusal {
     NoInputKey(&'static str),
     /// An option is not known.
     UnsupportedOption(String),
+    /// Of these two options exactly one is needed.
+    NotOneOf {
+        /// Their names.
+        options: &'static str,
+        /// The command, as the client wrote it.
+        command: String,
+    },
+    /// There is no score for a place.
+    NoSuchPlace {
+        /// In degrees.
+        longitude: f64,
+        /// In degrees.
+        latitude: f64,
+    },
     /// A subcommand is not known: the command, the subcommand.
     UnknownSubcommand(&'static str, String),
 }
@@ -44,6 +58,10 @@ pub const OUT_OF_RANGE: Refusal =
     Refusal::Text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807");
 /// The string would be too long.
 pub const TOO_LONG: Refusal = Refusal::Text("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+/// The string is no HyperLogLog.
+pub const NOT_A_SKETCH: Refusal = Refusal::Text("WRONGTYPE Key is not a valid HyperLogLog string value.");
+/// The string began like a HyperLogLog.
+pub const CORRUPT_SKETCH: Refusal = Refusal::Text("INVALIDOBJ Corrupted HLL object detected");
 /// What the command would do is more than one group of effects may carry.
 pub const TOO_LARGE: Refusal = Refusal::Text(
     "ERR what this command, or its transaction, would change is more than one group of effects may carry",
@@ -63,6 +81,12 @@ impl fmt::Display for Refusal {
             Refusal::ExpireTime(name) => write!(f, "ERR invalid expire time in '{name}' command"),
             Refusal::NoInputKey(name) => write!(f, "ERR at least 1 input key is needed for '{name}' command"),
             Refusal::UnsupportedOption(option) => write!(f, "ERR Unsupported option {option}"),
+            Refusal::NotOneOf { options, command } => {
+                write!(f, "ERR exactly one of {options} can be specified for {command}")
+            }
+            Refusal::NoSuchPlace { longitude, latitude } => {
+                write!(f, "ERR invalid longitude,latitude pair {longitude:.6},{latitude:.6}")
+            }
             Refusal::UnknownSubcommand(name, sub) => {
                 write!(f, "ERR unknown subcommand '{sub}'. Try {} HELP.", name.to_ascii_uppercase())
             }

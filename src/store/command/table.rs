@@ -13,8 +13,8 @@ use std::iter::StepBy;
 use std::ops::{BitOr, Range};
 
 use super::{
-    Context, Misfit, Outcome, bits, combine, hash, key, lcs, list, number, object, set, sort, string, transfer, walk,
-    zset,
+    Context, Misfit, Outcome, bits, combine, geo, hash, hyperloglog, key, lcs, list, number, object, set, sort, string,
+    transfer, walk, zset,
 };
 use crate::resp::Reply;
 use crate::snapshot::Located;
@@ -110,6 +110,8 @@ pub enum Movable {
     Counted(u8),
     /// The one behind the last option `STORE` of `SORT`.
     Stored,
+    /// The one behind the last option `STORE` or `STOREDIST` of `GEORADIUS`.
+    StoredPlaces,
 }
 
 const fn fixed(first: u8, last: i8, step: u8) -> Keys {
@@ -127,6 +129,8 @@ const FROM_SECOND: Keys = fixed(2, -1, 1);
 const COUNTED: Keys = Keys { movable: Movable::Counted(1), ..NO_KEYS };
 const ONE_AND_COUNTED: Keys = Keys { movable: Movable::Counted(2), ..ONE_KEY };
 const ONE_AND_STORED: Keys = Keys { movable: Movable::Stored, ..ONE_KEY };
+
+const ONE_AND_STORED_PLACES: Keys = Keys { movable: Movable::StoredPlaces, ..ONE_KEY };
 
 /// The arguments that are keys, by number.
 #[derive(Clone, Debug)]
@@ -226,6 +230,7 @@ impl Spec {
         let movable = match movable {
             Movable::None => 0..0,
             Movable::Counted(at) => counted(argv, at.into()).unwrap_or_default(),
+            Movable::StoredPlaces => geo::destination(argv).map_or(0..0, |at| at..at + 1),
             Movable::Stored => sort::destination(argv).map_or(0..0, |at| at..at + 1),
         };
         KeyArgs { fixed: (first as usize..end).step_by(step.max(1) as usize), movable }
@@ -478,6 +483,21 @@ static TABLE: &[Spec] = &[
     row("zunionstore", -4, ONE_AND_COUNTED, WRITE_MORE, store(combine::zunionstore)),
     row("zinterstore", -4, ONE_AND_COUNTED, WRITE_MORE, store(combine::zinterstore)),
     row("zdiffstore", -4, ONE_AND_COUNTED, WRITE_MORE, store(combine::zdiffstore)),
+    // HyperLogLogs.
+    row("pfadd", -2, ONE_KEY, WRITE_MORE_FAST, store(hyperloglog::pfadd)),
+    row("pfcount", -2, ALL_ARGS, READ, store(hyperloglog::pfcount)),
+    row("pfmerge", -2, ALL_ARGS, WRITE_MORE, store(hyperloglog::pfmerge)),
+    // Places.
+    row("geoadd", -5, ONE_KEY, WRITE_MORE, store(geo::geoadd)),
+    row("geodist", -4, ONE_KEY, READ, store(geo::geodist)),
+    row("geohash", -2, ONE_KEY, READ, store(geo::geohash)),
+    row("geopos", -2, ONE_KEY, READ, store(geo::geopos)),
+    row("geosearch", -7, ONE_KEY, READ, store(geo::geosearch)),
+    row("geosearchstore", -8, TWO_KEYS, WRITE_MORE, store(geo::geosearchstore)),
+    row("georadius", -6, ONE_AND_STORED_PLACES, WRITE_MORE, store(geo::georadius)),
+    row("georadius_ro", -6, ONE_KEY, READ, store(geo::georadius_ro)),
+    row("georadiusbymember", -5, ONE_AND_STORED_PLACES, WRITE_MORE, store(geo::georadiusbymember)),
+    row("georadiusbymember_ro", -5, ONE_KEY, READ, store(geo::georadiusbymember_ro)),
     // The connection, the node.
     row("ping", -1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("echo", 2, NO_KEYS, ALWAYS_FAST, SERVER),
@@ -580,6 +600,10 @@ mod tests {
             ("sort a store c get store desc", "a c"),
             ("sort a store b store c limit 0 store", "a c"),
             ("sort a store", "a"),
+            ("georadius a 1 2 3 km asc store b storedist c", "a c"),
+            ("georadiusbymember a m 3 km store store", "a store"),
+            ("georadius a 1 2 3 km store", "a"),
+            ("geosearchstore a b fromlonlat 1 2 byradius 3 km", "a b"),
             ("del", ""),
         ] {
             assert_eq!(keys(line), expected, "{line}");

@@ -255,6 +255,37 @@ fn every_command_leaves_these_effects() {
         (&["ZADD a 1 m", "SADD b m n"], "ZINTERSTORE k 2 a b AGGREGATE MAX", "ZADD k 1 m"),
         (&["ZADD a 1 m", "SADD b m n"], "ZDIFFSTORE k 2 b a", "ZADD k 1 n"),
         (&["ZADD k 1 m 2 n"], "ZMPOP 2 a k MIN", "ZREM k m"),
+        // HyperLogLogs are said as the bytes that changed.
+        (
+            &[],
+            "PFADD k a b c",
+            "SET k HYLL\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x80`\\xf3\\x80P\\xb1\\x84K\\xfb\\x80BZ",
+        ),
+        (&["PFADD k a b"], "PFADD k c", "SETRANGE k 16 `\\xf3\\x80P\\xb1\\x84K\\xfb\\x80BZ"),
+        (&["PFADD k a b"], "PFADD k b a", ""),
+        (&["PFADD k"], "PFADD k", ""),
+        (&["PFADD k a"], "PFCOUNT k", ""),
+        (&["PFADD a a b", "PFADD k c"], "PFMERGE k a", "SETRANGE k 19 P\\xb1\\x84K\\xfb\\x80BZ"),
+        (&["PFADD a a", "PFADD k a"], "PFMERGE k a", ""),
+        (&["SET k v"], "PFADD k a", ""),
+        // Places are scores.
+        (
+            &[],
+            "GEOADD k 13.361389 38.115556 Palermo 15.087269 37.502669 Catania",
+            "ZADD k 3479099956230698 Palermo 3479447370796909 Catania",
+        ),
+        (&["GEOADD k 13.361389 38.115556 Palermo"], "GEOADD k CH 13.361389 38.115556 Palermo", ""),
+        (&["GEOADD k 1 1 Palermo"], "GEOADD k NX 1 2 Palermo 13.361389 38.115556 x", "ZADD k 3479099956230698 x"),
+        (&["GEOADD k 1 1 m"], "GEOADD k XX 1 2 n", ""),
+        (&["GEOADD k 1 1 m"], "GEOADD k XX 1 2 n 191 2 m", ""),
+        (
+            &["GEOADD a 13.361389 38.115556 m 1 1 n", "SET k v"],
+            "GEOSEARCHSTORE k a FROMMEMBER m BYBOX 10 10 km",
+            "DEL k; ZADD k 3479099956230698 m",
+        ),
+        (&["GEOADD a 1 1 m"], "GEORADIUS a 1 1 5 km STOREDIST k", "ZADD k 6.0521617125866494e-5 m"),
+        (&["GEOADD a 1 1 m", "SET k v"], "GEORADIUSBYMEMBER x m 5 km STORE k", "DEL k"),
+        (&["GEOADD a 1 1 m"], "GEORADIUS_RO a 1 1 5 km STORE k", ""),
         (&["ZADD k 1 m 2 n"], "ZMPOP 2 a k MAX COUNT 2", "DEL k"),
         (&["RPUSH a 3 1 2"], "SORT a STORE k", "RPUSH k 1 2 3"),
         (&["RPUSH a 3 1", "SET k v"], "SORT a DESC STORE k", "DEL k; RPUSH k 3 1"),
@@ -713,6 +744,19 @@ const TEMPLATES: &[&str] = &[
     "z ZRANGESTORE K K N N",
     "z ZRANGESTORE K K F F BYSCORE REV",
     "* ZUNIONSTORE K 2 K K WEIGHTS 2 F",
+    "s PFADD K M M",
+    "p PFADD K M M M",
+    "p PFADD K M M M M M M M M M M M M",
+    "p PFMERGE K K K",
+    "p PFCOUNT K K",
+    "* PFMERGE K K",
+    "p EXPIRE K 1",
+    "p RENAME K K",
+    "z GEOADD K F F M F F M",
+    "z GEOADD K NX CH F F M",
+    "z GEORADIUSBYMEMBER K M 4000 km STORE K",
+    "z GEOSEARCHSTORE K K FROMLONLAT F F BYRADIUS 3000 mi ASC COUNT 5",
+    "z GEOSEARCHSTORE K K FROMLONLAT F F BYBOX 9000 9000 km STOREDIST",
     "* ZINTERSTORE K 2 K K AGGREGATE MIN",
     "z ZDIFFSTORE K 2 K K",
     "z ZMPOP 2 K K MIN COUNT 2",
@@ -790,7 +834,7 @@ fn command(random: &mut Random, now: u64, tag: &str) -> String {
             "K" => {
                 // Mostly a key of the fitting type.
                 let any = kind == "*" || random.below(12) == 0;
-                let kinds = if any { "shlmz" } else { kind };
+                let kinds = if any { "shlmzp" } else { kind };
                 let kind = &kinds[random.below(kinds.len())..][..1];
                 format!("{tag}{kind}{}", random.below(3))
             }

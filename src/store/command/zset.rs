@@ -409,12 +409,12 @@ fn count(context: &Context<'_>, at: Located, argv: Argv<'_>, span: Span<'_>, rep
 
 /// The options of `ZADD`.
 #[derive(Clone, Copy, Default)]
-struct Adding {
-    nx: bool,
-    xx: bool,
+pub(super) struct Adding {
+    pub nx: bool,
+    pub xx: bool,
     gt: bool,
     lt: bool,
-    ch: bool,
+    pub ch: bool,
     incr: bool,
 }
 
@@ -488,34 +488,64 @@ pub(super) fn zadd(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
         .step_by(2)
         .map(|index| Ok((float(argv.arg(index))?, argv.arg(index + 1))))
         .collect::<Result<_, Refusal>>()?;
+    let added = add_pairs(context.store, at[0], key, adding, pairs)?;
+    match adding.incr {
+        true => double_or_null(added.last, reply),
+        false => reply.integer(added.count(adding)),
+    }
+    if first == 2 && !added.changed.is_empty() {
+        return Ok(Effects::Verbatim);
+    }
+    Ok(added.effects(key))
+}
+
+/// What [`add_pairs`] did.
+#[derive(Default)]
+pub(super) struct Tally<'a> {
+    added: i64,
+    updated: i64,
+    /// The last score that was not refused.
+    last: Option<f64>,
+    /// What is there now and was not.
+    changed: Vec<(f64, &'a [u8])>,
+}
+
+impl Tally<'_> {
+    /// What the command answers.
+    pub fn count(&self, adding: Adding) -> i64 {
+        self.added + if adding.ch { self.updated } else { 0 }
+    }
+
+    pub fn effects(&self, key: &[u8]) -> Effects {
+        if self.changed.is_empty() { Effects::None } else { Effects::One(add_effect(key, &self.changed)) }
+    }
+}
+
+/// Adds members with these scores, as the options have it.
+pub(super) fn add_pairs<'a>(
+    store: &mut KeyspaceStore,
+    at: Located,
+    key: &[u8],
+    adding: Adding,
+    pairs: Vec<(f64, &'a [u8])>,
+) -> Result<Tally<'a>, Refusal> {
     let missing = if adding.xx { Missing::Leave } else { Missing::Create };
-    let mut changed = Vec::new();
-    let (mut added, mut updated, mut last) = (0, 0, None);
-    write(context.store, at[0].into(), key, missing, |zset: &mut Zset| {
+    let mut tally = Tally::default();
+    write(store, at.into(), key, missing, |zset: &mut Zset| {
         for (score, member) in pairs {
             let Added::Done(inserted, score) = adding.add(zset, member, score)? else { continue };
-            last = Some(score);
+            tally.last = Some(score);
             match inserted {
-                Inserted::Added => added += 1,
-                Inserted::Changed => updated += 1,
+                Inserted::Added => tally.added += 1,
+                Inserted::Changed => tally.updated += 1,
                 Inserted::Same => continue,
             }
-            changed.push((score, member));
+            tally.changed.push((score, member));
         }
         Ok::<(), Refusal>(())
     })?
     .unwrap_or(Ok(()))?;
-    match adding.incr {
-        true => double_or_null(last, reply),
-        false => reply.integer(added + if adding.ch { updated } else { 0 }),
-    }
-    if changed.is_empty() {
-        return NOTHING;
-    }
-    if first == 2 {
-        return Ok(Effects::Verbatim);
-    }
-    Ok(Effects::One(add_effect(key, &changed)))
+    Ok(tally)
 }
 
 /// `ZADD` without options.
