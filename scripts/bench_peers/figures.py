@@ -52,7 +52,7 @@ SECTIONS = [
             Figure("standalone_cpu_us", "SET, nothing recorded: CPU µs/op", "{:.3f}"),
             Figure("set_ops", "SET, no replica: ops/s", "{:,.0f}"),
             Figure("set_cpu_us", "… CPU µs/op, cold", "{:.3f}"),
-            Figure("set_warm_cpu_us", "… past the window", "{:.3f}"),
+            Figure("set_warm_cpu_us", "… CPU µs/op, past the window", "{:.3f}"),
             Figure("replicated_ops", "SET, one replica, cold: ops/s", "{:,.0f}"),
             Figure("replicated_cpu_us", "… primary CPU µs/op", "{:.3f}", SET_COST),
             Figure("replica_cpu_us", "… replica CPU µs/op", "{:.3f}", (of(0.3, must=True),)),

@@ -43,9 +43,10 @@ def peers(names):
 def machine(samples):
     last = samples.runs[-1]
     dates = sorted({run["date"].split(" ")[0] for run in samples.runs})
+    commits = " and ".join(sorted({run["commit"] for run in samples.runs if run.get("commit")}))
     text = (
         f"{last['cpu'] or 'unknown processor'}, {last['cpus']} CPUs, {last['memory_gib']} GiB, {last['kernel']}, "
-        f"governor {last['governor'] or 'not told'}; {' and '.join(dates)}. "
+        f"governor {last['governor'] or 'not told'}; {' and '.join(dates)}, kevy of commit {commits or 'unknown'}. "
         f"{last['count']:,} operations over {last['keys']:,} random keys, backlog {last['backlog_mib']} MiB; "
         f"kevy with {last['kevy_shards']} shard, cpus {last['kevy_cpus']}. Medians; how many runs each has is in the samples."
     )

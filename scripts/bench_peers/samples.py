@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 
 from load import COUNT, KEYS
 from servers import BACKLOG_MIB, KEVY_CPUS, KEVY_SHARDS
@@ -50,7 +51,9 @@ def about(work, runs):
     read = lambda path: open(path).read() if os.path.exists(path) else ""
     find = lambda text, name: next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith(name)), "")
     memory = find(read("/proc/meminfo"), "MemTotal").split()
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     return {
+        "commit": commit or None,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": find(read("/proc/cpuinfo"), "model name"),
         "cpus": len(os.sched_getaffinity(0)),
