@@ -5,7 +5,7 @@ few CPUs the operations per second of a replicated run are the machine's limit: 
 accounting of each process.
 
 Environment: KEVY REDIS VALKEY KEVY_PEER BENCHMARK PROBE (programs; empty leaves a server out), WORK (subjects, comma between
-them; all by default), RUNS, COUNT, KEYS, BACKLOG_MIB, KEVY_SHARDS, KEVY_CPUS; OUT (a directory: samples.json, tables.md, plots; and
+them, `growth` for all of its parts; all by default), RUNS, COUNT, KEYS, BACKLOG_MIB, KEVY_SHARDS, KEVY_CPUS; OUT (a directory: samples.json, tables.md, plots; and
 PAGE, where the tables go between two marks); ADD=1 adds to the samples that are there; RUNS=0 only shows them again.
 """
 
@@ -22,13 +22,14 @@ from servers import wanted
 from work import WORKS
 
 RUNS = int(os.environ.get("RUNS", "3"))
-WORK = [name for name in os.environ.get("WORK", "").split(",") if name] or list(WORKS)
+ASKED = [name for name in os.environ.get("WORK", "").split(",") if name] or list(WORKS)
+WORK = [work for name in ASKED for work in WORKS if work == name or work.startswith(name + "-")]
 OUT = os.environ.get("OUT", "target/bench-peers")
 PAGE = os.environ.get("PAGE", "")
 
 
 def main():
-    unknown = [name for name in WORK if name not in WORKS]
+    unknown = [name for name in ASKED if not any(work == name or work.startswith(name + "-") for work in WORKS)]
     if unknown:
         sys.exit(f"WORK names {', '.join(unknown)}; there is {', '.join(WORKS)}")
     atexit.register(lambda: [node.stop() for node in list(nodes)])

@@ -211,13 +211,13 @@ def whole_label(figures, figure):
     return label
 
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-
-
-def put_into(page, text):
+def put_into(page, text, name="figures"):
     """Replaces what stands between the marks of a page."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     with open(page) as file:
-        before, _, rest = file.read().partition(BEGIN)
-    _, _, after = rest.partition(END)
+        before, there, rest = file.read().partition(begin)
+    _, ends, after = rest.partition(end)
+    if not there or not ends:
+        raise SystemExit(f"{page} has no marks {begin} and {end}")
     with open(page, "w") as file:
-        file.write(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+        file.write(f"{before}{begin}\n\n{text}\n{end}{after}")
