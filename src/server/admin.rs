@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_lite::FutureExt;
 
 use super::client_command;
+use super::cluster;
 use super::config::HostPort;
 use super::config_command;
 use super::digests;
@@ -81,6 +82,10 @@ pub(super) async fn execute(
         "acl" => acl(argv, &mut reply),
         "client" => client_command::execute(local, client, argv, out).await,
         "command" => introspect::command(argv, &mut reply),
+        "cluster" => cluster::execute(local, node, client, argv, out).await,
+        // Reads are answered on a replica whether they were announced or not.
+        "readonly" | "readwrite" if node.shared.config.emulates_cluster => reply.ok(),
+        "readonly" | "readwrite" => reply.error("ERR This instance has cluster support disabled"),
         "latency" => observe::latency(local, argv, protocol, out).await,
         "memory" => observe::memory(local, node, argv, protocol, out).await,
         "slowlog" => observe::slowlog(local, argv, protocol, out).await,
@@ -212,6 +217,7 @@ fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<
         true => "replica",
         false => "master",
     };
+    let mode = if node.shared.config.emulates_cluster { "cluster" } else { "standalone" };
     let mut reply = Reply::new(out, protocol);
     reply.map(7);
     for (field, value) in [("server", "redis"), ("version", info::REDIS_VERSION)] {
@@ -222,7 +228,7 @@ fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<
     reply.integer(if protocol == Protocol::Resp3 { 3 } else { 2 });
     reply.bulk(b"id");
     reply.integer(client.me.id as i64);
-    for (field, value) in [("mode", "standalone"), ("role", role)] {
+    for (field, value) in [("mode", mode), ("role", role)] {
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
     }

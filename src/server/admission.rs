@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::config::HostPort;
 use super::node::Node;
 use crate::id::{HashSlot, Moment, ShardCount, ShardId};
 use crate::limits::SHARDS_MAX;
@@ -19,16 +20,21 @@ pub(super) enum Admission {
     Everything,
     /// Nothing that may write: too few replicas are there.
     NoWrites,
+    /// No write: it is for the primary, which is there.
+    Elsewhere { primary: HostPort },
     /// No read of what these upstream streams have, nor of all keys: nothing was heard of them for too long.
     NotOf { streams: Vec<ShardId>, upstream: ShardCount },
 }
 
 /// Why a command is not executed now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Refused {
     /// The write gate is closed.
     #[error("NOREPLICAS Not enough good replicas to write.")]
     TooFewReplicas,
+    /// A cluster's client is to ask the primary, as is said of the hash slot.
+    #[error("MOVED {0} {1}:{2}")]
+    Moved(u16, String, u16),
     /// The replica may be too far behind.
     #[error("STALE Nothing was heard of the primary for longer than replica_max_staleness_ms")]
     Stale,
@@ -39,7 +45,7 @@ impl Admission {
     #[inline]
     pub fn now(local: &Local, node: &Node) -> Admission {
         let shared = &node.shared;
-        if !shared.gate.is_on() && !shared.freshness.is_on() {
+        if !shared.gate.is_on() && !shared.freshness.is_on() && !shared.config.emulates_cluster {
             return Admission::Everything;
         }
         let core = local.core();
@@ -50,18 +56,31 @@ impl Admission {
             return Admission::Everything;
         };
         let streams = shared.freshness.silent(upstream, now());
-        if streams.is_empty() { Admission::Everything } else { Admission::NotOf { streams, upstream } }
+        if !streams.is_empty() {
+            return Admission::NotOf { streams, upstream };
+        }
+        match &*node.primary.borrow() {
+            Some(primary) if node.settings.borrow().replica_read_only => {
+                Admission::Elsewhere { primary: primary.clone() }
+            }
+            _ => Admission::Everything,
+        }
     }
 
     /// Why a command on keys of these slots is not executed, if it is not.
     #[inline]
-    pub fn refusal(&self, spec: &Spec, slots: impl Iterator<Item = HashSlot>) -> Option<Refused> {
+    pub fn refusal(&self, spec: &Spec, mut slots: impl Iterator<Item = HashSlot>) -> Option<Refused> {
         match self {
             Admission::Everything => None,
             Admission::NoWrites => spec.writes().then_some(Refused::TooFewReplicas),
+            Admission::Elsewhere { primary } => {
+                // What names no key is said of the first slot: all of them are there.
+                let slot = spec.writes().then(|| slots.next().map_or(0, HashSlot::get))?;
+                Some(Refused::Moved(slot, primary.host.clone(), primary.port))
+            }
             Admission::NotOf { streams, upstream } => {
                 let silent = |slot| streams.contains(&upstream.owner(slot));
-                let reads = !spec.writes() && (spec.flags.has(Flags::ALL_KEYS) || slots.into_iter().any(silent));
+                let reads = !spec.writes() && (spec.flags.has(Flags::ALL_KEYS) || slots.any(silent));
                 reads.then_some(Refused::Stale)
             }
         }

@@ -59,6 +59,8 @@ pub struct Config {
     pub slowlog_max_len: usize,
     /// Milliseconds from which on what took long is remembered as a latency; 0: nothing is.
     pub latency_monitor_threshold: u64,
+    /// Whether clients that know clusters are answered as by one of a single primary.
+    pub emulates_cluster: bool,
     /// What the node is when it starts.
     pub role: Role,
     /// Shard `i` listens for replicas on this port + `i`.
@@ -211,6 +213,7 @@ impl Default for Config {
             slowlog_log_slower_than: Some(10_000),
             slowlog_max_len: 128,
             latency_monitor_threshold: 0,
+            emulates_cluster: false,
             role: Role::Primary,
             listen_port_base: 16_004,
             upstream: None,
@@ -636,6 +639,23 @@ pub(super) const KEYS: &[Key] = &[
         live: true,
         show: |config| config.latency_monitor_threshold.to_string(),
         set: |draft, text| number(text, 0..=WEEK_MS).map(|ms| draft.config.latency_monitor_threshold = ms),
+    },
+    Key {
+        section: "server",
+        name: "cluster_enabled",
+        alias: None,
+        value: "no|emulated",
+        default: "no",
+        help: "Answer clients that know clusters as one of a single primary does",
+        live: false,
+        show: |config| if config.emulates_cluster { "emulated" } else { "no" }.to_owned(),
+        set: |draft, text| match text {
+            "no" | "emulated" => {
+                draft.config.emulates_cluster = text == "emulated";
+                Ok(())
+            }
+            _ => Err("no or emulated: there is no cluster to be a part of".into()),
+        },
     },
     Key {
         section: "replication",
@@ -1229,7 +1249,7 @@ mod tests {
                 "kevy.toml: role = \"primary\": unknown key; there are bind, port, shards, cpus, dir, maxclients, \
                  requirepass, protected_mode, enable_debug_command, maxmemory, maxmemory_policy, timeout, tcp_keepalive, \
                  client_query_buffer_limit, client_output_buffer_limit, slowlog_log_slower_than, slowlog_max_len, \
-                 latency_monitor_threshold",
+                 latency_monitor_threshold, cluster_enabled",
             ),
             ("port = 1", "kevy.toml: port = \"1\": a key must stand in one of [server], [replication], [persistence]"),
             ("[clutser]", "kevy.toml: [clutser]: unknown section; there are [server], [replication], [persistence]"),

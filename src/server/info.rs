@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub cpu_user_micros: u64,
     /// Processor time of the process in the kernel, in microseconds.
     pub cpu_system_micros: u64,
+    /// Whether it speaks to clients as a cluster of one primary does.
+    pub emulates_cluster: bool,
     /// The file that it was configured by.
     pub config_file: String,
     /// The program that runs.
@@ -184,6 +186,19 @@ pub struct Link {
     pub ack_age_ms: u64,
 }
 
+/// A replica as its primary knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KnownReplica {
+    /// Where clients find it.
+    pub host: String,
+    /// See [`host`](Self::host).
+    pub port: u16,
+    /// The sum of the offsets that it has acknowledged.
+    pub offset: u64,
+    /// Whether all its streams are whole.
+    pub is_online: bool,
+}
+
 /// A replica's side.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Following {
@@ -277,6 +292,18 @@ impl Snapshot {
         }
     }
 
+    /// The replicas of a primary, in the order of their names.
+    pub fn known_replicas(&self) -> Vec<KnownReplica> {
+        let streams = self.recorded().len();
+        let known = |replica: Replica<'_>| KnownReplica {
+            host: replica.ip.to_string(),
+            port: replica.port,
+            offset: replica.acked,
+            is_online: replica.is_online(streams),
+        };
+        self.replicas().into_iter().map(known).collect()
+    }
+
     fn recorded(&self) -> &[Recorded] {
         match &self.standing {
             Standing::Primary { streams, .. } => streams,
@@ -284,7 +311,8 @@ impl Snapshot {
         }
     }
 
-    fn recorded_next(&self) -> u64 {
+    /// Frames that were recorded on all shards.
+    pub fn recorded_next(&self) -> u64 {
         self.recorded().iter().map(|stream| stream.next.get()).sum()
     }
 
@@ -322,7 +350,8 @@ impl Snapshot {
     fn server(&self, out: &mut String) {
         line(out, format_args!("redis_version:{REDIS_VERSION}"));
         line(out, format_args!("kevy_version:{}", env!("CARGO_PKG_VERSION")));
-        line(out, format_args!("redis_mode:standalone"));
+        let mode = if self.emulates_cluster { "cluster" } else { "standalone" };
+        line(out, format_args!("redis_mode:{mode}"));
         line(out, format_args!("os:{}", std::env::consts::OS));
         line(out, format_args!("arch_bits:{}", usize::BITS));
         line(out, format_args!("process_id:{}", self.process_id));
@@ -497,8 +526,7 @@ impl Snapshot {
         line(out, format_args!("connected_slaves:{}", replicas.len()));
         for (i, replica) in replicas.iter().enumerate() {
             let Replica { ip, port, acked, ack_age_ms, .. } = replica;
-            let online = replica.links.len() == streams.len() && replica.links.iter().all(|(_, _, link)| link.synced);
-            let (state, lag) = (state(online), ack_age_ms / 1_000);
+            let (state, lag) = (state(replica.is_online(streams.len())), ack_age_ms / 1_000);
             line(out, format_args!("slave{i}:ip={ip},port={port},state={state},offset={acked},lag={lag}"));
         }
         line(out, format_args!("connected_observers:{}", self.readers(true).len()));
@@ -547,7 +575,7 @@ impl Snapshot {
     }
 
     fn cluster(&self, out: &mut String) {
-        line(out, format_args!("cluster_enabled:0"));
+        line(out, format_args!("cluster_enabled:{}", u8::from(self.emulates_cluster)));
     }
 
     fn keyspace(&self, out: &mut String) {
@@ -559,11 +587,13 @@ impl Snapshot {
 }
 
 impl Following {
-    fn is_synced(&self) -> bool {
+    /// Whether every stream is whole.
+    pub fn is_synced(&self) -> bool {
         !self.streams.is_empty() && self.streams.iter().all(|stream| stream.synced)
     }
 
-    fn is_up(&self) -> bool {
+    /// Whether every stream is whole and its link is up.
+    pub fn is_up(&self) -> bool {
         self.is_synced() && self.streams.iter().all(|stream| stream.linked)
     }
 
@@ -572,7 +602,7 @@ impl Following {
     }
 
     /// Comparable with what other replicas say only when every stream is whole; 0 until then.
-    fn offset(&self) -> u64 {
+    pub fn offset(&self) -> u64 {
         if self.is_synced() { self.streams.iter().map(|stream| stream.applied_next.get()).sum() } else { 0 }
     }
 
@@ -648,6 +678,11 @@ impl Replica<'_> {
             bytes: sum.bytes + lag.bytes,
             ms: sum.ms.max(lag.ms),
         })
+    }
+
+    /// Whether all of `streams` are there and whole.
+    fn is_online(&self, streams: usize) -> bool {
+        self.links.len() == streams && self.links.iter().all(|(_, _, link)| link.synced)
     }
 
     /// What makes one better than another: streams that are not whole, then frames that it lacks; the less, the better.
@@ -728,6 +763,7 @@ mod tests {
             used_memory_rss: 5_000_000,
             cpu_user_micros: 1_500_000,
             cpu_system_micros: 250,
+            emulates_cluster: false,
             config_file: "kevy.toml".into(),
             executable: "kevy".into(),
             unix_ms: 1_000,

@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod client_command;
 mod clients;
+mod cluster;
 mod config_command;
 mod connection;
 mod demo;

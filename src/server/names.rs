@@ -34,6 +34,7 @@ enum Unit {
 const RENAMED: &[(&str, &str, Unit)] = &[
     ("client-output-buffer-limit", "client_output_buffer_limit", Unit::Plain),
     ("client-query-buffer-limit", "client_query_buffer_limit", Unit::Bytes),
+    ("cluster-enabled", "cluster_enabled", Unit::Switch),
     ("io-threads", "shards", Unit::Plain),
     ("maxmemory", "maxmemory", Unit::Bytes),
     ("min-replicas-max-lag", "min_replicas_max_lag_ms", Unit::Seconds),
@@ -54,7 +55,6 @@ const FIXED: &[(&str, &str)] = &[
     ("activedefrag", "no"),
     ("appendfsync", "everysec"),
     ("appendonly", "no"),
-    ("cluster-enabled", "no"),
     ("databases", "1"),
     ("lazyfree-lazy-eviction", "yes"),
     ("lazyfree-lazy-expire", "yes"),
@@ -161,7 +161,7 @@ impl Unit {
             Unit::BytesOfAll => (bytes() * u64::from(config.shards.get())).to_string(),
             // Rounded up: 0 would mean "never" or "off" to who reads it.
             Unit::Seconds => text.parse::<u64>().unwrap_or(0).div_ceil(1_000).to_string(),
-            Unit::Switch => if text == "true" { "yes" } else { "no" }.to_owned(),
+            Unit::Switch => if matches!(text, "true" | "emulated") { "yes" } else { "no" }.to_owned(),
         }
     }
 

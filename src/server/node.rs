@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::admission::Freshness;
 use super::clients::Clients;
-use super::config::{Config, Machine, Role};
+use super::config::{Config, HostPort, Machine, Role};
 use super::exchange::{Exchange, Listening};
 use super::gate::Gate;
 use super::identity::Identity;
@@ -85,6 +85,8 @@ pub(super) struct Node {
     pub exchange: Exchange,
     /// Until when clients wait, if they do.
     pub pause: Cell<Option<Pause>>,
+    /// Where clients of a cluster find the primary, on a replica that emulates one; looked up now and then.
+    pub primary: RefCell<Option<HostPort>>,
     /// The time of the last tick: for what need not be known better.
     pub clock: Cell<Moment>,
     /// What `CONFIG SET` may change.
@@ -214,6 +216,7 @@ impl Node {
             clients: Clients::default(),
             exchange: Exchange::default(),
             pause: Cell::new(None),
+            primary: RefCell::new(None),
             clock: Cell::new(now()),
             pulls: RefCell::default(),
             upstream: RefCell::new(None),

@@ -290,6 +290,10 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         node.clock.set(now());
         if tick.is_multiple_of(limits::SWEEP_TICKS) {
             end_silent_clients(&node);
+            if node.shared.config.emulates_cluster {
+                let primary = local.call(ShardId::new(0), |_| upstream::wanted(&Node::here())).await;
+                *node.primary.borrow_mut() = primary;
+            }
         }
         let mut core = local.core();
         if tick.is_multiple_of(limits::SWEEP_TICKS) && !core.store.watched.is_empty() {

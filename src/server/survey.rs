@@ -49,6 +49,7 @@ pub(super) async fn snapshot(local: &Rc<Local>, node: &Rc<Node>) -> Snapshot {
         process_id: std::process::id(),
         tcp_port: shared.config.port,
         uptime_seconds: shared.started.elapsed().as_secs(),
+        emulates_cluster: shared.config.emulates_cluster,
         config_file: shared.config.file.as_ref().map_or_else(String::new, |file| file.display().to_string()),
         executable: std::env::current_exe().map_or_else(|_| String::new(), |path| path.display().to_string()),
         unix_ms: unix_now().get(),

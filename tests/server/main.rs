@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod check;
 mod clients;
+mod cluster;
 mod compare;
 mod follow;
 mod freeze;

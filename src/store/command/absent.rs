@@ -37,7 +37,6 @@ const ABSENT: &[Absent] = &[
         names: &["migrate", "restore-asking", "asking"],
         why: "kevy does not move keys between nodes; DUMP and RESTORE carry single ones",
     },
-    Absent { names: &["cluster", "readonly", "readwrite"], why: "kevy is not a cluster" },
     Absent { names: &["swapdb"], why: "kevy has one database" },
     Absent { names: &["save", "bgsave", "bgrewriteaof"], why: "kevy does not write its data to disk" },
     Absent { names: &["pfdebug", "pfselftest"], why: "kevy has none of the tests that are built into Redis" },
