@@ -605,7 +605,8 @@ def lists(ours, theirs):
     page = os.path.join(os.path.dirname(__file__), "..", "docs", "commands.md")
     with open(page, encoding="utf-8") as file:
         reasons = file.read().split("## What is not there")[1].split("\n## ")[0]
-    explained = set(re.findall(r"`([A-Z_-]+)`", reasons.split("|---|---|")[1]))
+    rows = [line.split("|")[1] for line in reasons.splitlines() if line.startswith("| `")]
+    explained = set(re.findall(r"`([A-Z_-]+)`", " ".join(rows)))
     explained &= theirs | missing
     for name in sorted(missing - explained):
         print(f"{name} is missing, and docs/commands.md does not say why")
