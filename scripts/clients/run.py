@@ -45,7 +45,7 @@ def cluster(kevy):
             Kevy(kevy, 3, "--role", "replica", "--upstream", f"127.0.0.1:{primary.port_base}", *emulated) as replica:
         plain = redis.Redis(port=primary.port)
         until("the replica is whole", lambda: str(replica.port) in str(plain.execute_command("CLUSTER SLOTS")))
-        client = redis.RedisCluster(port=replica.port, read_from_replicas=True)
+        client = redis.RedisCluster(host="127.0.0.1", port=replica.port, read_from_replicas=True)
         roles = sorted((node.port, node.server_type) for node in client.get_nodes())
         assert roles == sorted([(primary.port, "primary"), (replica.port, "replica")]), roles
         for i in range(200):
@@ -56,9 +56,9 @@ def cluster(kevy):
         reads = other.info("commandstats")["cmdstat_get"]["calls"]
         assert 50 <= reads <= 200, f"{reads} of 200 reads were answered by the replica"
         assert client.cluster_keyslot("k1") == plain.execute_command("CLUSTER KEYSLOT", "k1")
-        moved = redis.RedisCluster(port=primary.port)
+        moved = redis.RedisCluster(host="127.0.0.1", port=primary.port)
         replica_node = next(node for node in moved.get_nodes() if node.port == replica.port)
-        until("a write to the replica is sent on", lambda: "MOVED" in error_of(redis.Redis(port=replica.port), "SET", "a", "b"))
+        until("a write to the replica is sent on", lambda: "Moved" in error_of(redis.Redis(port=replica.port), "SET", "a", "b"))
         assert moved.set("a", "b") and replica_node.server_type == "replica"
         print(f"200 writes to the primary, {reads} of 200 reads by the replica")
 

@@ -131,7 +131,8 @@ async fn tell(
         stream.write_all(out).await?;
         client.me.set_sending(0);
     } else {
-        send_within(node.settings.borrow().output_limits.normal, stream, client, out).await?;
+        let limit = node.settings.borrow().output_limits.normal;
+        send_within(limit, stream, client, out).await?;
     }
     out.clear();
     if out.capacity() > limits::REPLY_BYTES_KEPT {
