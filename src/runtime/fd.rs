@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
@@ -89,6 +90,15 @@ impl SocketHandle {
             let pause = (every / 3).max(Duration::from_secs(1));
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(every).with_interval(pause).with_retries(3))
         });
+    }
+
+    /// Whether the peer has closed and all that it sent is read, or the connection is broken.
+    pub fn is_gone(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        match self.with(|socket| socket.recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)) {
+            Ok(len) => len == 0,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&SockRef<'_>) -> io::Result<T>) -> io::Result<T> {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_lite::FutureExt;
 
 use super::client_command;
+use super::clients::Client;
 use super::cluster;
 use super::config::HostPort;
 use super::config_command;
@@ -90,8 +91,8 @@ pub(super) async fn execute(
         "memory" => observe::memory(local, node, argv, protocol, out).await,
         "slowlog" => observe::slowlog(local, argv, protocol, out).await,
         "config" => config_command::execute(local, node, argv, protocol, out).await,
-        "debug" => debug(local, &client.me.address, argv, protocol, out).await,
-        "kevy" => digests::execute(local, argv, protocol, out).await,
+        "debug" => debug(local, &client.me, argv, protocol, out).await,
+        "kevy" => digests::execute(local, &client.me, argv, protocol, out).await,
         "info" => {
             let sections: Vec<&[u8]> = argv.iter().skip(1).collect();
             let text = survey::snapshot(local, node).await.info(&sections);
@@ -236,10 +237,10 @@ fn hello(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<
     reply.array(0);
 }
 
-async fn debug(local: &Rc<Local>, address: &str, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+async fn debug(local: &Rc<Local>, client: &Client, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     match argv.arg(1).to_ascii_lowercase().as_slice() {
         b"digest" if argv.len() == 2 => {
-            let sum = digests::digest_of_all(local).await;
+            let sum = digests::digest_of_all(local, client).await;
             let mut reply = Reply::new(out, protocol);
             match sum {
                 Ok(sum) => reply.simple(&format!("{:040x}", sum.0)),
@@ -268,7 +269,7 @@ async fn debug(local: &Rc<Local>, address: &str, argv: Argv<'_>, protocol: Proto
         b"object" if argv.len() == 3 => observe::object(local, argv.arg(2), protocol, out).await,
         b"error" if argv.len() == 3 => Reply::new(out, protocol).error(String::from_utf8_lossy(argv.arg(2))),
         b"jmap" => Reply::new(out, protocol).error("ERR DEBUG JMAP is not supported: kevy has no Java heap to show"),
-        b"corrupt" if argv.len() == 3 => digests::corrupt(local, address, argv.arg(2), protocol, out).await,
+        b"corrupt" if argv.len() == 3 => digests::corrupt(local, &client.address, argv.arg(2), protocol, out).await,
         other => Reply::new(out, protocol)
             .error(Refusal::UnknownSubcommand("debug", String::from_utf8_lossy(other).into_owned())),
     }

@@ -180,6 +180,11 @@ impl Client {
         self.killed.get()
     }
 
+    /// Whether nobody would read a reply.
+    pub fn is_gone(&self) -> bool {
+        self.killed.get() || self.socket.is_gone()
+    }
+
     /// Moves what was left for it to the end of `out`.
     pub fn take_pushed(&self, out: &mut Vec<u8>) {
         out.append(&mut self.outbox.borrow_mut());

@@ -1,5 +1,6 @@
 //! Digests of hash slots for whoever asks: `DEBUG DIGEST`, and what `kevy check` compares nodes by. Every shard is asked for
-//! as many slots as a turn takes, again and again, so that nobody waits for a large keyspace or a large slot.
+//! as many slots as a turn takes, again and again, so that nobody waits for a large keyspace or a large slot. It ends with whoever
+//! asked: a digest that nobody will read is not gone on with, since while it is taken every write to its slot pays for it.
 //!
 //! ```text
 //! KEVY DIGEST first count    slot, keys, digest          of every slot with keys, as of now
@@ -9,6 +10,7 @@
 
 use std::rc::Rc;
 
+use super::clients::Client;
 use super::node::Node;
 use crate::id::{Digest, Generation, HASH_SLOTS, HashSlot, Offset, SlotRange};
 use crate::resp::{Protocol, Reply};
@@ -56,20 +58,23 @@ const LOST_MAX: u32 = 3;
 
 const WRITTEN_TO: &str = "TRYAGAIN a long string of a slot is written to all the time; ask again";
 
+/// What nobody reads.
+const GONE: &str = "ERR the client has gone";
+
 const NOT_PRIMARY: &str = "ERR this node is not a primary";
 const NOT_REPLICA: &str = "ERR this node is not a replica";
 
 /// `DEBUG DIGEST`: one digest over everything.
-pub(super) async fn digest_of_all(local: &Rc<Local>) -> Result<Digest, &'static str> {
+pub(super) async fn digest_of_all(local: &Rc<Local>, client: &Client) -> Result<Digest, &'static str> {
     let mut sum = Digest::default();
-    for slot in digests(local, SlotRange::ALL, Ask::Digest).await? {
+    for slot in digests(local, client, SlotRange::ALL, Ask::Digest).await? {
         sum += slot.digest;
     }
     Ok(sum)
 }
 
 /// `KEVY …`.
-pub(super) async fn execute(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+pub(super) async fn execute(local: &Rc<Local>, client: &Client, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     let subcommand = argv.arg(1).to_ascii_lowercase();
     let slots = match subcommand.as_slice() {
         b"digest" | b"probe" | b"probed" if argv.len() == 4 => range(argv.arg(2), argv.arg(3)),
@@ -80,8 +85,8 @@ pub(super) async fn execute(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
     };
     let Some(slots) = slots else { return Reply::new(out, protocol).error("ERR Invalid or out of range slot") };
     let digests = match subcommand.as_slice() {
-        b"digest" => digests(local, slots, Ask::Digest).await,
-        b"probe" => digests(local, slots, Ask::Probe).await,
+        b"digest" => digests(local, client, slots, Ask::Digest).await,
+        b"probe" => digests(local, client, slots, Ask::Probe).await,
         _ => noted(local, slots).await,
     };
     let mut reply = Reply::new(out, protocol);
@@ -167,13 +172,24 @@ fn range(first: &[u8], count: &[u8]) -> Option<SlotRange> {
 }
 
 /// The digests of the slots with keys, or, for a probe, of all.
-async fn digests(local: &Rc<Local>, slots: SlotRange, ask: Ask) -> Result<Vec<SlotDigest>, &'static str> {
+async fn digests(
+    local: &Rc<Local>,
+    client: &Client,
+    slots: SlotRange,
+    ask: Ask,
+) -> Result<Vec<SlotDigest>, &'static str> {
     let mut all = Vec::new();
     let mut turn = Turn::begin();
     for shard in local.count().shards() {
         let of_shard = slots.intersect(local.count().slots_of(shard));
         let mut place = Some(Place { slot: of_shard.first, sum: None, lost: 0 }).filter(|_| !of_shard.is_empty());
         while let Some(from) = place {
+            if client.is_gone() {
+                if let Some(id) = from.sum {
+                    local.call(shard, move |local| local.core().store.digest_forget(id)).await;
+                }
+                return Err(GONE);
+            }
             let (found, next) = local.call(shard, move |local| some_digests(local, from, of_shard.end, ask)).await?;
             all.extend(found);
             place = next;

@@ -47,14 +47,16 @@ pub(super) fn find(config: &Config) -> Result<Identity, IdError> {
 
 /// Writes the name to its file, whole or not at all.
 pub(super) fn keep(file: &Path, id: &ReplicaId) {
+    let beside = file.with_extension("id.new");
     let written = || -> io::Result<()> {
-        let beside = file.with_extension("id.new");
         let mut out = File::create(&beside)?;
         writeln!(out, "{id}")?;
         out.sync_all()?;
         fs::rename(&beside, file)
     };
     if let Err(error) = written() {
+        // Where nothing can be written there may be nothing to remove, either.
+        let _ = fs::remove_file(&beside);
         tracing::warn!(file = %file.display(), %error, %id, "the replica id cannot be kept; the next start makes a fresh one");
     }
 }

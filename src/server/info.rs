@@ -56,7 +56,7 @@ pub struct Snapshot {
     pub standing: Standing,
 }
 
-/// One shard's numbers; those that count only rise.
+/// One shard's numbers; those that count what was done only rise.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Shard {
     /// The CPU it is pinned to.
@@ -97,6 +97,8 @@ pub struct Shard {
     pub longest_turn_us: u64,
     /// The most CPU time that one task took in such a stretch.
     pub longest_turn_cpu_us: u64,
+    /// Digests of large slots that are being taken.
+    pub digests: u64,
     /// What its scrub has found.
     pub scrub: Scrub,
 }
@@ -501,6 +503,7 @@ impl Snapshot {
         line(out, format_args!("scrub_slots_skipped:{}", self.sum(|s| s.scrub.skipped)));
         line(out, format_args!("slots_repaired:{}", self.sum(|s| s.scrub.repaired)));
         line(out, format_args!("slots_rejected:{}", self.sum(|s| s.scrub.rejected)));
+        line(out, format_args!("digests_under_way:{}", self.sum(|s| s.digests)));
     }
 
     fn replication(&self, out: &mut String) {
@@ -1038,6 +1041,7 @@ scrub_slots_differing:0
 scrub_slots_skipped:0
 slots_repaired:0
 slots_rejected:0
+digests_under_way:0
 
 # Replication
 role:master

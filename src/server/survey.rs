@@ -167,6 +167,7 @@ fn part(local: &Rc<Local>) -> Part {
         used_memory: core.store.used_bytes() as u64,
         expired_keys: counters.expired_keys,
         stalls: local.executor().health()[local.id().index()].stalls(),
+        digests: core.store.digests_under_way() as u64,
         scrub: scrub(&core.role),
         longest_turn_us: local.executor().health()[local.id().index()].longest_turn_us(),
         longest_turn_cpu_us: local.executor().health()[local.id().index()].longest_turn_cpu_us(),

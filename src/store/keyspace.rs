@@ -383,10 +383,9 @@ impl KeyspaceStore {
         self.sums.clear();
     }
 
-    /// Whether no digest is being taken.
-    #[cfg(test)]
-    pub(super) fn sums_are_over(&self) -> bool {
-        self.sums.is_empty()
+    /// How many digests are being taken.
+    pub fn digests_under_way(&self) -> usize {
+        self.sums.len()
     }
 
     /// Tells those who watch a key that is in a live slot or in what replaces it.

@@ -254,7 +254,7 @@ mod tests {
             assert_eq!(summed, Summed::Done(expected), "round {round}");
         }
         assert!(steps > 1_000, "{steps} steps");
-        assert!(store.sums_are_over());
+        assert_eq!(store.digests_under_way(), 0);
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
             }
             let digest = if of == AsOf::End { store.digest(Copy::Live, slot()) } else { begin };
             assert_eq!(summed, if expected { Summed::Done(digest) } else { Summed::Lost }, "{of:?}, {appends} appends");
-            assert!(steps >= 5 && store.sums_are_over(), "{steps} steps");
+            assert!(steps >= 5 && store.digests_under_way() == 0, "{steps} steps");
         }
         let Summed::More(id) = store.digest_begin(slot(), AsOf::End) else { panic!("it is large") };
         (0..60).for_each(|_| assert!(matches!(store.digest_step(id), Summed::More(_))));
@@ -325,7 +325,7 @@ mod tests {
         store.clear(Copy::Live, slot());
         assert_eq!(store.digest_step(begin), Summed::Lost);
         assert_eq!(store.digest_step(end), Summed::Done(Default::default()));
-        assert!(store.sums_are_over());
+        assert_eq!(store.digests_under_way(), 0);
     }
 
     #[test]
@@ -337,7 +337,7 @@ mod tests {
         let (one, other) = (store.digest_begin(slot(), AsOf::Begin), store.digest_begin(slot(), AsOf::End));
         let (Summed::More(one), Summed::More(other)) = (one, other) else { panic!("{one:?} {other:?}") };
         store.digest_forget_all();
-        assert!(store.sums_are_over());
+        assert_eq!(store.digests_under_way(), 0);
         assert_eq!([store.digest_step(one), store.digest_step(other)], [Summed::Lost; 2]);
     }
 }

@@ -273,6 +273,50 @@ fn a_node_without_free_descriptors_says_so_and_recovers() {
 }
 
 #[test]
+fn a_replica_without_free_descriptors_says_so_and_goes_on_with_its_sync_later() {
+    let primary = Kevy::primary(2);
+    let mut client = primary.connect();
+    let mut write = |round: u64| {
+        let mut pipe = redis::pipe();
+        (0..4_000).for_each(|key| _ = pipe.cmd("SET").arg(key).arg(vec![b'v'; 2_000 + round as usize]).ignore());
+        pipe.exec(&mut client).expect("SET");
+    };
+    write(0);
+    let relay = Relay::start(primary.port_base, 2);
+    relay.stall_at(4 << 20);
+    let replica = Kevy::replica(3, relay.port_base);
+    let mut reader = replica.connect();
+    wait_until("it has half of its slots", || relay.is_stalled());
+
+    replica.limit_descriptors(3);
+    relay.cut();
+    relay.heal();
+    wait_until("it says so", || {
+        // Its own links may be served by descriptors that it still has: each cut takes them.
+        let info: String = redis::cmd("INFO").query(&mut reader).expect("who is there already is served");
+        info.contains("master_link_error:") && info.contains("Too many open files (os error 24)")
+    });
+    assert!(replica.log().contains("Too many open files (os error 24)"));
+    // The primary notices nothing, and the replica still answers, each key or that it is being loaded.
+    write(1);
+    let (mut answered, mut loading) = (0, 0);
+    for key in 0..1_000 {
+        match redis::cmd("GET").arg(key).query::<Option<Vec<u8>>>(&mut reader) {
+            Ok(value) => answered += usize::from(value.is_some_and(|value| value.len() == 2_000)),
+            Err(error) => {
+                assert_eq!(error.code(), Some("LOADING"), "{error}");
+                loading += 1;
+            }
+        }
+    }
+    assert!(answered > 50 && loading > 50, "{answered} answered, {loading} loading");
+
+    replica.limit_descriptors(1_024);
+    crate::compare::assert_becomes_equal(&primary, &replica);
+    assert_eq!(primary.number("sync_full"), 2, "it went on with what it had");
+}
+
+#[test]
 fn maxclients_is_lowered_to_what_there_is_room_for() {
     let kevy = env!("CARGO_BIN_EXE_kevy");
     let base = free_ports(3);

@@ -1,6 +1,9 @@
 //! `kevy check`: two real nodes, compared while they are written to.
 
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::Output;
+use std::time::Instant;
 
 use crate::compare::await_caught_up;
 use crate::kevy::{Kevy, command, free_ports};
@@ -95,4 +98,37 @@ fn what_cannot_be_compared_is_said_in_one_line() {
     let replica = Kevy::replica(1, node.port_base);
     await_caught_up(&node, &replica);
     assert_eq!(check(node.port, replica.port).0, 0);
+}
+
+#[test]
+fn a_digest_ends_with_whoever_asked_for_it() {
+    let node = Kevy::start(2, &["--role", "primary", "--scrub-slots-per-second", "0"]);
+    // Far too much for one step, on either shard.
+    for key in ["a", "b", "c", "d"] {
+        node.ask::<()>(&["SETRANGE", key, "67108863", "x"]).expect("SETRANGE");
+    }
+    let began = Instant::now();
+    node.ask::<redis::Value>(&["KEVY", "DIGEST", "0", "16384"]).expect("KEVY DIGEST");
+    let one = began.elapsed();
+
+    let mut caller = TcpStream::connect((Ipv4Addr::LOCALHOST, node.port)).expect("connects");
+    caller.write_all("KEVY DIGEST 0 16384\r\n".repeat(100).as_bytes()).expect("sends");
+    wait_until("it is at it", || node.number("digests_under_way") > 0);
+    drop(caller);
+    let began = Instant::now();
+    wait_until("nothing is left of it", || {
+        node.number("digests_under_way") == 0 && node.number("connected_clients") == 1
+    });
+    let took = began.elapsed();
+    assert!(took < one * 30, "{took:?} for what nobody reads, and one of a hundred takes {one:?}");
+
+    // One that is killed, too.
+    let mut caller = TcpStream::connect((Ipv4Addr::LOCALHOST, node.port)).expect("connects");
+    caller.write_all("KEVY DIGEST 0 16384\r\n".repeat(100).as_bytes()).expect("sends");
+    wait_until("it is at it", || node.number("digests_under_way") > 0);
+    let address = caller.local_addr().expect("it is connected").to_string();
+    node.ask::<redis::Value>(&["CLIENT", "KILL", "ADDR", &address]).expect("CLIENT KILL");
+    wait_until("nothing is left of it", || {
+        node.number("digests_under_way") == 0 && node.number("connected_clients") == 1
+    });
 }

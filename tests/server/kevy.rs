@@ -19,6 +19,8 @@ pub struct Kevy {
     pub port: u16,
     /// Shard `i` listens for replicas on this + `i`.
     pub port_base: u16,
+    /// The program that becomes the node, with its arguments, where that is another than kevy at first.
+    by: Vec<String>,
     args: Vec<String>,
     child: Child,
     dir: TempDir,
@@ -44,6 +46,12 @@ impl Kevy {
 
     /// A node of `shards` shards with these flags; ready for clients when this returns.
     pub fn start(shards: u16, flags: &[&str]) -> Kevy {
+        Kevy::start_by(&[], shards, flags)
+    }
+
+    /// The same by way of a program that prepares something and then becomes the command that follows its arguments.
+    pub fn start_by(by: &[&str], shards: u16, flags: &[&str]) -> Kevy {
+        let by: Vec<String> = by.iter().map(|word| (*word).to_owned()).collect();
         let port = free_ports(1 + shards);
         let port_base = port + 1;
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -61,8 +69,8 @@ impl Kevy {
             }
         }
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let child = spawn(&args, &dir.path().join("log-1")).expect("kevy starts");
-        let mut kevy = Kevy { port, port_base, args, child, dir, starts: 1 };
+        let child = spawn(&by, &args, &dir.path().join("log-1")).expect("kevy starts");
+        let mut kevy = Kevy { port, port_base, by, args, child, dir, starts: 1 };
         kevy.await_ready();
         kevy
     }
@@ -77,7 +85,7 @@ impl Kevy {
     pub fn restart(&mut self) {
         assert!(self.child.try_wait().expect("the process is ours").is_some(), "it still runs");
         self.starts += 1;
-        self.child = spawn(&self.args, &self.log_file()).expect("kevy starts");
+        self.child = spawn(&self.by, &self.args, &self.log_file()).expect("kevy starts");
         self.await_ready();
     }
 
@@ -124,9 +132,22 @@ impl Kevy {
 
     /// Limits the descriptors that it may have open.
     pub fn limit_descriptors(&self, most: u64) {
-        let (pid, limit) = (self.child.id().to_string(), format!("--nofile={most}"));
+        // The soft limit: it can be raised again.
+        let (pid, limit) = (self.child.id().to_string(), format!("--nofile={most}:"));
         let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status().expect("util-linux");
         assert!(status.success(), "prlimit {limit}");
+    }
+
+    /// The memory that it has now, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") << 10
+    }
+
+    /// A path as this process sees it, which may have file systems of its own.
+    pub fn sees(&self, path: &std::path::Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.child.id(), path.display()))
     }
 
     /// Processor time that it has used.
@@ -257,9 +278,17 @@ pub fn listen(port: u16) -> TcpListener {
     listener.expect("it was just waited for")
 }
 
-fn spawn(args: &[String], log: &std::path::Path) -> io::Result<Child> {
+fn spawn(by: &[String], args: &[String], log: &std::path::Path) -> io::Result<Child> {
     let log = File::create(log)?;
-    command(args).stdout(log.try_clone()?).stderr(log).spawn()
+    let mut command = match by {
+        [] => command(args),
+        [program, rest @ ..] => {
+            let mut command = Command::new(program);
+            command.args(rest).arg(env!("CARGO_BIN_EXE_kevy")).args(args).stdin(Stdio::null());
+            command
+        }
+    };
+    command.stdout(log.try_clone()?).stderr(log).spawn()
 }
 
 fn field_of(info: &str, field: &str) -> Option<String> {

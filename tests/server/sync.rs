@@ -1,6 +1,7 @@
 //! Full syncs on sockets: shared by those that attach together, taken up again after a cut, and no matter to anybody else.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use kevy_replicate::id::{HASH_SLOTS, ShardCount, ShardId};
 use kevy_replicate::store::hash;
@@ -162,8 +163,14 @@ fn a_replica_that_stops_reading_in_a_sync_is_given_up_and_goes_on_later() {
     relay.stall_at(KEYS * 40);
     let replica = Kevy::replica_with(2, relay.port_base, &["--link-timeout-ms", "500", "--heartbeat-ms", "100"]);
     wait_until("a part of the dump crossed", || relay.is_stalled());
+    // A client that had to wait for it would wait until it is given up.
+    let mut client = primary.connect();
+    for n in 0..100 {
+        let began = Instant::now();
+        redis::cmd("SET").arg("meanwhile").arg(n).exec(&mut client).expect("SET");
+        assert!(began.elapsed() < Duration::from_millis(250), "a write took {:?}", began.elapsed());
+    }
     wait_until("the primary gives it up", || primary.number("connected_slaves") == 0);
-    primary.ask::<()>(&["SET", "meanwhile", "1"]).expect("SET");
     relay.heal();
     assert_becomes_equal(&primary, &replica);
     assert_eq!(primary.number("sync_full"), 1, "it went on where it was");

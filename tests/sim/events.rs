@@ -110,6 +110,12 @@ events! {
     DigestInSteps 50,
     /// An acknowledgement was counted by the primary.
     CountedAck 200,
+    /// A client of a replica was shown whether a key is there.
+    Shown 500,
+    /// … and was not shown a key that has expired by the replica's clock.
+    HiddenOnReplica 10,
+    /// A client of a replica was told that a slot is being loaded.
+    ToldLoading 50,
 }
 
 /// How often each event happened.

@@ -6,17 +6,19 @@ use fastrand::Rng;
 use kevy_replicate::handshake::{ReplicaId, Verdict, decode_answer};
 use kevy_replicate::id::{Digest, Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange, UnixMs};
 use kevy_replicate::replica::{Ask, Dial, Dialled, Event as Said, Session, SessionConfig, SessionError};
+use kevy_replicate::resp::{Protocol, Reply};
 use kevy_replicate::shard::following::{Following, Offered, Policy};
 use kevy_replicate::shard::{Batch, Body, Done, Role, Router, Shard as Core};
 use kevy_replicate::slotset::SlotSet;
 use kevy_replicate::snapshot::{Copy, Keyspace};
-use kevy_replicate::store::{KeyspaceStore, ScanCursor, hash};
-use kevy_replicate::wire::{Decoder, Frames, Item, Message};
+use kevy_replicate::store::{KeyspaceStore, ScanCursor, command, hash};
+use kevy_replicate::wire::{Command, Decoder, Frames, Item, Message};
 
 use crate::events::{Event, Events};
 use crate::plan::Plan;
 use crate::plant::Plant;
 use crate::store::Applied;
+use crate::workload::Args;
 
 /// Looked at only where a bit has flipped: a length that became too long makes a replica wait.
 const LINK_TIMEOUT_MS: u64 = 10_000;
@@ -171,6 +173,25 @@ impl Replica {
             }
         };
         self.streams = upstream.shards().map(stream).collect();
+    }
+
+    /// A client of this node asks for something about one key, when the node's clock says `now`; what it is answered.
+    pub fn ask(&mut self, args: &Args, now: UnixMs) -> String {
+        let encoded = Command::new(args);
+        let mut ranges = Vec::new();
+        let argv = crate::argv_of(encoded.as_bytes(), &mut ranges);
+        let spec = command::find(argv.arg(0)).unwrap_or_else(|| panic!("{argv:?} is no command"));
+        let at = hash::locate(argv.arg(1));
+        let mut reply = Vec::new();
+        let owner = self.owner_of(at.slot);
+        self.owners[owner].core.execute(spec, argv, &[at], now, &mut Reply::new(&mut reply, Protocol::Resp2));
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+
+    /// When a key expires, if it is there and ever does.
+    pub fn expiry(&self, key: &str) -> Option<Option<UnixMs>> {
+        let at = hash::locate(key.as_bytes());
+        self.store(self.owner_of(at.slot)).get(at, key.as_bytes()).map(|entry| entry.expiry())
     }
 
     /// Whether it is about to follow anew; and whether all that it had received is applied.

@@ -24,7 +24,7 @@ use crate::plant::Plant;
 use crate::primary::Primary;
 use crate::replica::{Ended, Replica};
 use crate::watch::Watch;
-use crate::workload::{Args, Request, Workload};
+use crate::workload::{Args, Request, Workload, args};
 
 /// Ticks within which a healed and quiet cluster must have come to rest.
 const TICKS_TO_CONVERGE: u64 = 30_000;
@@ -37,6 +37,8 @@ pub struct World {
     now: u64,
     /// The primary's clock at the beginning.
     clock_ms: u64,
+    /// By how many milliseconds the clock of each replica is off.
+    skews_ms: Vec<i64>,
     events: Events,
     workload: Workload,
     primary: Primary,
@@ -115,6 +117,7 @@ impl World {
             rng,
             now: 0,
             clock_ms: 1_700_000_000_000,
+            skews_ms: vec![0; replicas.len()],
             events: Events::new(),
             places: replicas.iter().map(|_| shards.shards().map(|_| Places::new()).collect()).collect(),
             aimed: Matrix::new(),
@@ -298,6 +301,37 @@ impl World {
         }
     }
 
+    /// A client of a replica looks for a key. It is shown what is there and has not expired by the replica's clock; and nothing changes.
+    fn look(&mut self, replica: usize) {
+        if self.rng.u8(0..50) == 0 {
+            // Somebody sets the clock of the replica.
+            self.skews_ms[replica] = self.rng.i64(-200..200);
+        }
+        let now = UnixMs::new((self.clock_ms + self.now).saturating_add_signed(self.skews_ms[replica]));
+        let slots: Vec<HashSlot> = self.workload.slots(SlotRange::ALL).collect();
+        let slot = slots[self.rng.usize(..slots.len())];
+        let key = self.workload.key_in(slot, None, &mut self.rng);
+        let node = &mut self.replicas[replica];
+        let before = node.digest(slot);
+        let shown = node.ask(&args(&["EXISTS", &key]), now);
+        let also = ["GET", "TTL", "PERSIST", "DEL"][self.rng.usize(..4)];
+        node.ask(&args(&[also, &key]), now);
+        let expiry = node.expiry(&key);
+        let expired = expiry.flatten().is_some_and(|at| at <= now);
+        let expected = match expiry {
+            _ if !node.shows(slot) => "-LOADING",
+            Some(_) if !expired => ":1",
+            _ => ":0",
+        };
+        assert!(
+            shown.starts_with(expected),
+            "replica {replica}: {key} of {expiry:?} at {now:?} is {expected}, not {shown}"
+        );
+        assert_eq!(node.digest(slot), before, "replica {replica}: what a client asked for changed slot {slot}");
+        self.events.count(if node.shows(slot) { Event::Shown } else { Event::ToldLoading });
+        self.events.add(Event::HiddenOnReplica, (expired && node.shows(slot)).into());
+    }
+
     fn end_turn(&mut self, shard: usize) {
         self.primary.shards[shard].end_turn();
         self.open_turns[shard] = false;
@@ -316,6 +350,7 @@ impl World {
             let stream = self.rng.usize(..self.links[replica].len());
             self.cut(replica, stream);
         }
+        self.look(replica);
         if self.rng.u8(0..20) == 0 {
             self.consent(replica);
         }

@@ -366,6 +366,33 @@ fn who_has_nothing_to_lose_follows_a_primary_with_other_shards_by_itself() {
 }
 
 #[test]
+fn clocks_that_jump_on_either_side_change_only_what_is_shown() {
+    const HOUR: i64 = 3_600_000;
+    for (primary, replica) in [(1, 1), (2, 3), (4, 1)] {
+        let mut world = World::calm(primary, &[replica, 2], |plan| plan.keys = 10);
+        for tick in 0..2_000_usize {
+            if tick % 20 == 0 {
+                let jump = world.rng.i64(-HOUR..HOUR);
+                world.clock_ms = world.clock_ms.saturating_add_signed(jump);
+                // Each clock is wrong in its own way.
+                world.skews_ms = (0..2).map(|_| world.rng.i64(-HOUR..HOUR)).collect();
+            }
+            (0..4).for_each(|_| world.write());
+            (0..4).for_each(|nth| world.look(nth % 2));
+            if tick % 300 == 0 {
+                world.end_all(tick / 300 % 2);
+            }
+            world.tick();
+        }
+        world.settle();
+        assert_eq!(world.syncs(), vec![2; usize::from(primary)], "no clock costs a sync");
+        for event in [Event::ExpiredOnPrimary, Event::HiddenOnReplica] {
+            assert!(world.events.get(event) > 50, "{event:?}: {}", world.events.get(event));
+        }
+    }
+}
+
+#[test]
 fn a_sync_ends_while_writes_take_most_of_the_link() {
     for percent in [50, 80, 85] {
         let mut world = World::calm(1, &[2], |plan| {
