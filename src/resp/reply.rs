@@ -126,6 +126,11 @@ impl<'a> Reply<'a> {
         });
     }
 
+    /// Whether a whole reply is null, in whatever form.
+    pub fn is_null(reply: &[u8]) -> bool {
+        matches!(reply, b"$-1\r\n" | b"*-1\r\n" | b"_\r\n")
+    }
+
     /// Null where an array could stand.
     pub fn null_array(&mut self) {
         self.out.extend_from_slice(match self.protocol {

@@ -119,7 +119,7 @@ impl CommandBatch {
                 }
                 shard.begin_group();
                 self.execute_each(shard, now);
-                shard.end_group();
+                shard.end_group(now);
             }
         }
         self.recorded = shard.recorded().filter(|after| before != Some(*after));

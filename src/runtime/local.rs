@@ -29,6 +29,7 @@ use super::signal::Signal;
 use super::turn::Turn;
 use crate::id::{ShardCount, ShardId, UnixMs};
 use crate::shard::Shard;
+use crate::shard::waiting::Answer as Answered;
 use crate::store::Message;
 
 /// What one shard asks of another.
@@ -99,7 +100,7 @@ pub struct Gauges {
     pub rejected: Cell<u64>,
     /// Connections on the replication port that have not said what they want.
     pub greeting: Cell<u64>,
-    /// Clients that wait for something other than the next command.
+    /// Clients whose command waits.
     pub blocked: Cell<u64>,
 }
 
@@ -162,6 +163,14 @@ impl Local {
                 self.send_now();
             }
         }
+        self.tell_waiters();
+    }
+
+    /// Tells those who waited for a key what they got.
+    pub fn tell_waiters(&self) {
+        // Whoever hears it may begin to wait again.
+        let answers = self.core().take_answers();
+        answers.into_iter().for_each(Answered::tell);
     }
 
     /// Ends a turn that may have recorded something. `true`: a replica that takes it has something to be sent.
@@ -210,9 +219,15 @@ impl Local {
         self.core().store.keep_messages();
     }
 
-    /// Hands on the published messages that were applied.
-    pub fn tell_messages(&self) {
-        let messages = self.core().store.take_messages();
+    /// Hands on what the stream brought: published messages, and keys that somebody waits for.
+    pub fn tell_applied(&self) {
+        let mut core = self.core();
+        if core.store.awaited.has_ready() {
+            core.serve_waiting(unix_now());
+        }
+        let messages = core.store.take_messages();
+        drop(core);
+        self.tell_waiters();
         if !messages.is_empty()
             && let Some(tell) = self.tell.borrow().clone()
         {

@@ -432,7 +432,7 @@ impl Puller {
         let mut core = self.local.core();
         core.store.reclaim();
         drop(core);
-        self.local.tell_messages();
+        self.local.tell_applied();
         let mut standing = self.standing.borrow_mut();
         standing.next = self.session.next().get();
         standing.upstream_next = self.session.upstream_next().get();
@@ -533,7 +533,7 @@ pub async fn own(local: Rc<Local>, mut lane: FromPuller) {
                 Offered::Done(done) => {
                     store.reclaim();
                     drop(core);
-                    local.tell_messages();
+                    local.tell_applied();
                     lane.reply(done);
                     busy = true;
                 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::clients::Client;
+use super::clients::{Client, Unblocked};
 use super::node::{Node, Pause};
 use super::session::{ClientSession, Replies};
 use crate::resp::{Protocol, Reply};
@@ -44,7 +44,7 @@ pub(super) async fn execute(local: &Rc<Local>, client: &mut ClientSession, argv:
             local.call_all(|_| Node::here().pause.set(None)).await;
             Reply::new(out, protocol).ok();
         }
-        (b"unblock", 3 | 4) => unblock(argv, &mut reply),
+        (b"unblock", 3 | 4) => unblock(local, protocol, argv, out).await,
         (b"getredir", 2) => reply.integer(-1),
         (b"tracking" | b"caching" | b"trackinginfo", _) => {
             reply.error(
@@ -165,6 +165,9 @@ fn line(client: &Client, asking: &str) -> String {
     }
     if !subscribed.is_empty() {
         flags.push('P');
+    }
+    if client.is_waiting() {
+        flags.push('b');
     }
     if client.queued.get().is_some() {
         flags.push('x');
@@ -360,13 +363,20 @@ async fn pause(local: &Rc<Local>, protocol: Protocol, argv: Argv<'_>, out: &mut 
     Reply::new(out, protocol).ok();
 }
 
-fn unblock(argv: Argv<'_>, reply: &mut Reply<'_>) {
-    match argv.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
-        None | Some(b"timeout" | b"error") => {}
+async fn unblock(local: &Rc<Local>, protocol: Protocol, argv: Argv<'_>, out: &mut Vec<u8>) {
+    let mut reply = Reply::new(out, protocol);
+    let how = match argv.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
+        None | Some(b"timeout") => Unblocked::Timeout,
+        Some(b"error") => Unblocked::Error,
         Some(_) => return reply.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"),
-    }
-    match number::integer(argv.arg(2)) {
-        Some(_) => reply.integer(0),
-        None => reply.error("ERR value is not an integer or out of range"),
-    }
+    };
+    let Some(id) = number::integer(argv.arg(2)) else {
+        return reply.error("ERR value is not an integer or out of range");
+    };
+    let unblock = move |_: &Rc<Local>| {
+        let client = u64::try_from(id).ok().and_then(|id| Node::here().clients.get(id));
+        client.is_some_and(|client| client.unblock(how))
+    };
+    let unblocked = local.call_all(unblock).await.contains(&true);
+    Reply::new(out, protocol).integer(unblocked.into());
 }

@@ -44,8 +44,6 @@ pub(super) struct Client {
     pub last: Cell<&'static str>,
     /// When it last said something, to a tick.
     pub heard: Cell<Moment>,
-    /// Whether it waits for something other than its next command.
-    pub waits: Cell<bool>,
     /// Commands that wait for its `EXEC`; `None`: it is in no transaction.
     pub queued: Cell<Option<usize>>,
     /// How many keys it watches.
@@ -54,6 +52,8 @@ pub(super) struct Client {
     pub no_evict: Cell<bool>,
     /// See [`no_evict`](Self::no_evict).
     pub no_touch: Cell<bool>,
+    /// Whether a command of it waits.
+    waits: Cell<Waits>,
     /// Whether it is to go once its replies are out.
     killed: Cell<bool>,
     outbox: RefCell<Vec<u8>>,
@@ -62,6 +62,35 @@ pub(super) struct Client {
     /// Since when its outbox is over the soft limit.
     over_since: Cell<Option<Moment>>,
     pushed: Signal,
+}
+
+/// Whether a command of a client waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waits {
+    No,
+    Yes,
+    /// It did, and is to wait no longer.
+    Over(Unblocked),
+}
+
+/// How another client ended a wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unblocked {
+    /// As if its time had passed.
+    Timeout,
+    /// By an error.
+    Error,
+}
+
+/// What happens to a client whose command waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Disturbed {
+    /// It is to go.
+    Killed,
+    /// It is to wait no longer.
+    Unblocked(Unblocked),
+    /// Something is left for it.
+    Pushed,
 }
 
 /// What a client subscribes to.
@@ -103,11 +132,11 @@ impl Client {
             monitors: Cell::new(false),
             last: Cell::new("NULL"),
             heard: Cell::new(now()),
-            waits: Cell::new(false),
             queued: Cell::new(None),
             watches: Cell::new(0),
             no_evict: Cell::new(false),
             no_touch: Cell::new(false),
+            waits: Cell::new(Waits::No),
             killed: Cell::new(false),
             outbox: RefCell::default(),
             sending: Cell::new(0),
@@ -203,6 +232,44 @@ impl Client {
         }
     }
 
+    /// A command of it waits from now on.
+    pub fn begin_wait(&self) {
+        self.waits.set(Waits::Yes);
+    }
+
+    /// And does not any more.
+    pub fn end_wait(&self) {
+        self.waits.set(Waits::No);
+    }
+
+    /// Whether a command of it waits.
+    pub fn is_waiting(&self) -> bool {
+        self.waits.get() != Waits::No
+    }
+
+    /// Lets it wait no longer. `false`: it did not.
+    pub fn unblock(&self, how: Unblocked) -> bool {
+        let waits = self.waits.get() == Waits::Yes;
+        if waits {
+            self.waits.set(Waits::Over(how));
+            self.pushed.raise();
+        }
+        waits
+    }
+
+    /// Completes once something happens to it while it waits. Cancel-safe.
+    pub async fn disturbed(&self) -> Disturbed {
+        loop {
+            let epoch = self.pushed.epoch();
+            match self.waits.get() {
+                _ if self.killed.get() => return Disturbed::Killed,
+                Waits::Over(how) => return Disturbed::Unblocked(how),
+                _ if !self.outbox.borrow().is_empty() => return Disturbed::Pushed,
+                Waits::No | Waits::Yes => self.pushed.past(epoch).await,
+            }
+        }
+    }
+
     /// Bytes that wait for it to read.
     pub fn output_bytes(&self) -> usize {
         self.outbox.borrow().len() + self.sending.get()
@@ -224,6 +291,11 @@ impl Clients {
     /// A client went.
     pub fn remove(&self, id: u64) {
         self.all.borrow_mut().remove(&id);
+    }
+
+    /// The client of this number, if it is one of this shard.
+    pub fn get(&self, id: u64) -> Option<Rc<Client>> {
+        self.all.borrow().get(&id).cloned()
     }
 
     /// All of them, as of now, in the order in which they came.

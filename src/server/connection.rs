@@ -16,10 +16,11 @@ use std::time::Duration;
 use futures_lite::FutureExt;
 
 use super::admission::Admission;
+use super::meanwhile::Waited;
 use super::node::Node;
 use super::session::ClientSession;
 use super::settings::OutputLimit;
-use super::{across, admin, pubsub, transaction, wait};
+use super::{across, admin, block, pubsub, transaction, wait};
 use crate::id::ShardId;
 use crate::limits;
 use crate::resp::{Reply, RequestDecoder};
@@ -42,8 +43,8 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
     let mut run = Run::default();
     let mut turn = Turn::begin();
     let mut flow = Flow::Read;
-    while flow != Flow::Close {
-        if flow == Flow::Read {
+    while !matches!(flow, Flow::Close) {
+        if matches!(flow, Flow::Read) {
             match turn.wait_for(arrival(&mut stream, &mut requests, &client)).await {
                 Ok(Arrived::Bytes(0)) | Err(_) => break,
                 Ok(Arrived::Bytes(len)) => {
@@ -62,17 +63,23 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
         if tell(&local, &node, &mut stream, &client, &mut out).await.is_err() || client.me.is_killed() {
             break;
         }
-        if flow == Flow::Read && asks_too_much(&node, &client, &requests) {
+        if matches!(flow, Flow::Read) && asks_too_much(&node, &client, &requests) {
             break;
         }
         if let Flow::Wait(wanted) = flow {
-            client.me.waits.set(true);
-            let waited = wait::execute(&local, &mut stream, &mut requests, &client, wanted, &mut out).await;
-            client.me.waits.set(false);
+            let waited = match wanted {
+                Wait::Replicas(wanted) => {
+                    wait::execute(&local, &node, &mut stream, &mut requests, &client, wanted, &mut out).await
+                }
+                Wait::Key(wanted) => {
+                    block::wait(&local, &node, &mut stream, &mut requests, &mut client, *wanted, &mut out).await
+                }
+            };
             client.me.heard.set(node.clock.get());
+            client.keep_wanted(0, &mut out);
             flow = match waited {
-                wait::Waited::Answered => Flow::GoOn,
-                wait::Waited::Gone => Flow::Close,
+                Waited::Answered => Flow::GoOn,
+                Waited::Gone => Flow::Close,
             };
         }
         turn.pass_if_over().await;
@@ -117,7 +124,7 @@ fn asks_too_much(node: &Node, client: &ClientSession, requests: &RequestDecoder)
 }
 
 /// Sends the replies, behind the frames of what they are about.
-async fn tell(
+pub(super) async fn tell(
     local: &Local,
     node: &Node,
     stream: &mut Stream,
@@ -167,16 +174,25 @@ async fn send_within(
 }
 
 /// What comes after the replies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 enum Flow {
     /// Everything that had arrived is done.
     Read,
     /// More may have arrived already.
     GoOn,
-    /// The client waits for its replicas.
-    Wait(wait::Wanted),
+    /// A command waits.
+    Wait(Wait),
     /// The connection ends.
     Close,
+}
+
+/// What a command waits for.
+#[derive(Debug)]
+enum Wait {
+    /// The acknowledgements of replicas.
+    Replicas(wait::Wanted),
+    /// Something at a key.
+    Key(Box<block::Wanted>),
 }
 
 /// Executes the whole commands that have arrived, until their replies are many.
@@ -233,14 +249,13 @@ async fn execute_all(
             if matches!(spec.handler, Handler::Server) && out.len() >= from {
                 note_alone(local, client, spec, argv, begun, &out[from..]);
             }
+            if let Flow::Wait(wanted) = flow {
+                requests.release(next);
+                return Flow::Wait(wanted);
+            }
             client.keep_wanted(from, out);
-            match flow {
-                Flow::Close => return Flow::Close,
-                Flow::Wait(wanted) => {
-                    requests.release(next);
-                    return Flow::Wait(wanted);
-                }
-                Flow::GoOn | Flow::Read => {}
+            if let Flow::Close = flow {
+                return Flow::Close;
             }
         }
         requests.release(count);
@@ -341,12 +356,18 @@ async fn execute_alone(
             let Some(wanted) = wait::Wanted::parse(local, argv, &mut reply) else { return Flow::GoOn };
             match wait::count(local, &client.written, wanted.replicas).await {
                 Some(acked) if acked >= wanted.replicas => Reply::new(out, client.protocol).count(acked),
-                _ => return Flow::Wait(wanted),
+                _ => return Flow::Wait(Wait::Replicas(wanted)),
             }
             Flow::GoOn
         }
         Handler::Server if admin::execute(local, node, client, spec, argv, out).await => Flow::GoOn,
         Handler::Server => Flow::Close,
+        Handler::Store { .. } if spec.flags.has(Flags::BLOCKING) => {
+            match block::execute(local, spec, argv, client, out).await {
+                Some(wanted) => Flow::Wait(Wait::Key(Box::new(wanted))),
+                None => Flow::GoOn,
+            }
+        }
         Handler::Store { .. } => {
             across::execute(local, spec, argv, client, out).await;
             Flow::GoOn
@@ -428,7 +449,8 @@ impl Run {
         for index in from..to {
             let argv = requests.command(index);
             let Some(spec) = find(argv.arg(0)) else { return index };
-            if !matches!(spec.handler, Handler::Store { .. }) || !spec.fits(argv.len()) {
+            let is_stores = matches!(spec.handler, Handler::Store { .. });
+            if !is_stores || !spec.fits(argv.len()) || spec.flags.has(Flags::BLOCKING) {
                 return index;
             }
             if across::reaches(local, spec, argv) {

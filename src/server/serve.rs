@@ -321,7 +321,7 @@ fn end_silent_clients(node: &Node) {
     }
     for client in node.clients.all() {
         let silent_ms = node.clock.get().ms_since(client.heard.get());
-        if silent_ms > timeout * 1_000 && !client.takes_pushes() && !client.waits.get() {
+        if silent_ms > timeout * 1_000 && !client.takes_pushes() && !client.is_waiting() {
             tracing::info!(
                 client = client.address,
                 id = client.id,

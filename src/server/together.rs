@@ -21,7 +21,7 @@ use crate::runtime::local::{Local, unix_now};
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::hyperloglog::joined;
 use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE, WRONG_TYPE};
-use crate::store::command::{self, Context, Lazy, Random, Refusal, Spec, find};
+use crate::store::command::{self, Context, Flags, Lazy, Random, Refusal, Spec, block, find};
 use crate::store::hyperloglog::Registers;
 use crate::store::{KeyspaceStore, Value, ValueRef, rdb};
 use crate::wire::{Argv, Command, Room};
@@ -50,10 +50,11 @@ pub(super) async fn execute(
         "pfmerge" => merge_sketches(local, spec, argv, client, &mut done).await,
         "copy" => copy(local, spec, argv, client, &mut done).await,
         "rename" | "renamenx" => rename(local, argv, client, spec.name == "renamenx", &mut done).await,
-        "lmove" => move_element(local, argv, client, [argv.arg(3), argv.arg(4)], &mut done).await,
-        "rpoplpush" => move_element(local, argv, client, [b"RIGHT", b"LEFT"], &mut done).await,
+        "lmove" | "rpoplpush" | "blmove" | "brpoplpush" => move_element(local, spec, argv, client, &mut done).await,
         "smove" => move_member(local, argv, client, &mut done).await,
-        "lmpop" | "zmpop" => pop_first(local, spec, argv, client, &mut done).await,
+        "lmpop" | "zmpop" | "blpop" | "brpop" | "blmpop" | "bzpopmin" | "bzpopmax" | "bzmpop" => {
+            pop_first(local, spec, argv, client, &mut done).await
+        }
         "msetnx" => set_if_missing(local, spec, argv, client, &mut done).await,
         _ => Err(Stop::Refused(Refusal::Text("CROSSSLOT Keys in request don't hash to the same shard"))),
     };
@@ -364,37 +365,81 @@ async fn take(local: &Rc<Local>, client: &mut ClientSession, key: &[u8], expecte
     taken
 }
 
+/// An element on its way from one end of a list to an end of another one.
+#[derive(Debug)]
+pub(super) struct Move {
+    from: Vec<u8>,
+    to: Vec<u8>,
+    from_left: bool,
+    to_left: bool,
+}
+
+impl Move {
+    /// What a command of a well-formed `LMOVE` or its like moves; `None` where it is not one.
+    pub fn of(spec: &Spec, argv: Argv<'_>) -> Option<Move> {
+        let ends: [&[u8]; 2] = match spec.name {
+            "lmove" | "blmove" => [argv.arg(3), argv.arg(4)],
+            "rpoplpush" | "brpoplpush" => [b"RIGHT", b"LEFT"],
+            _ => return None,
+        };
+        let is_left = |end: &[u8]| match () {
+            () if end.eq_ignore_ascii_case(b"LEFT") => Some(true),
+            () if end.eq_ignore_ascii_case(b"RIGHT") => Some(false),
+            () => None,
+        };
+        let [from_left, to_left] = [is_left(ends[0])?, is_left(ends[1])?];
+        Some(Move { from: argv.arg(1).to_vec(), to: argv.arg(2).to_vec(), from_left, to_left })
+    }
+
+    /// The command that takes the element.
+    pub fn taking(&self) -> (&'static Spec, Command) {
+        let verb: &[u8] = if self.from_left { b"LPOP" } else { b"RPOP" };
+        let Some(spec) = find(verb) else { unreachable!("LPOP and RPOP are in the table") };
+        (spec, Command::new(&[verb, &self.from]))
+    }
+}
+
 /// `LMOVE`: from one end of a list to an end of another one.
 async fn move_element(
     local: &Rc<Local>,
+    spec: &'static Spec,
     argv: Argv<'_>,
     client: &mut ClientSession,
-    ends: [&[u8]; 2],
     out: &mut Vec<u8>,
 ) -> Result<(), Stop> {
-    let (from, to) = (argv.arg(1), argv.arg(2));
-    let is_left = |end: &[u8]| match () {
-        () if end.eq_ignore_ascii_case(b"LEFT") => Ok(true),
-        () if end.eq_ignore_ascii_case(b"RIGHT") => Ok(false),
-        () => Err(SYNTAX),
-    };
-    let (from_left, to_left) = (is_left(ends[0])?, is_left(ends[1])?);
-    if integer(&ask(local, client, &[b"LLEN", from]).await?) == 0 {
+    let moved = Move::of(spec, argv).ok_or(SYNTAX)?;
+    if spec.flags.has(Flags::BLOCKING) {
+        block::wish(spec, argv)?;
+    }
+    if integer(&ask(local, client, &[b"LLEN", &moved.from]).await?) == 0 {
         Reply::new(out, client.protocol).null();
         return Ok(());
     }
-    ask(local, client, &[b"LLEN", to]).await?;
-    let popped = ask(local, client, &[if from_left { b"LPOP" } else { b"RPOP" }, from]).await?;
-    if let Some(element) = bulk(&popped) {
-        let pushed = ask(local, client, &[if to_left { b"LPUSH" } else { b"RPUSH" }, to, element]).await;
-        if let Err(stop) = pushed {
-            // Since it was looked at, the other key became something else: the element goes back.
-            ask(local, client, &[if from_left { b"LPUSH" } else { b"RPUSH" }, from, element]).await?;
-            return Err(stop);
-        }
-    }
-    out.extend_from_slice(&popped);
+    ask(local, client, &[b"LLEN", &moved.to]).await?;
+    let taking: &[u8] = if moved.from_left { b"LPOP" } else { b"RPOP" };
+    let popped = ask(local, client, &[taking, &moved.from]).await?;
+    give(local, client, &moved, &popped, out).await;
     Ok(())
+}
+
+/// Gives an element that was taken where it belongs, and appends the reply.
+pub(super) async fn give(
+    local: &Rc<Local>,
+    client: &mut ClientSession,
+    moved: &Move,
+    popped: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let verb = |left| -> &[u8] { if left { b"LPUSH" } else { b"RPUSH" } };
+    if let Some(element) = bulk(popped)
+        && let Err(Stop::Answered(error)) = ask(local, client, &[verb(moved.to_left), &moved.to, element]).await
+    {
+        // The other key holds something else: the element goes back.
+        try_ask(local, client, &[verb(moved.from_left), &moved.from, element]).await;
+        out.extend_from_slice(&error);
+        return;
+    }
+    out.extend_from_slice(popped);
 }
 
 /// `SMOVE`: from one set to another.
@@ -419,7 +464,7 @@ async fn move_member(
     Ok(())
 }
 
-/// `LMPOP`, `ZMPOP`: one key after the other is asked, until one has something.
+/// `LMPOP`, `BLPOP` and their like: one key after the other is asked, until one has something.
 async fn pop_first(
     local: &Rc<Local>,
     spec: &'static Spec,
@@ -427,16 +472,11 @@ async fn pop_first(
     client: &mut ClientSession,
     out: &mut Vec<u8>,
 ) -> Result<(), Stop> {
-    let keys = spec.keys(argv);
-    let options = 2 + keys.len();
-    if argv.len() <= options {
-        return Err(SYNTAX.into());
-    }
-    for key in keys {
-        let mut args = vec![argv.arg(0), b"1", argv.arg(key)];
-        args.extend(argv.skip(options).iter());
-        *out = ask(local, client, &args).await?;
-        if !matches!(out.as_slice(), b"*-1\r\n" | b"_\r\n") {
+    for number in 0..spec.keys(argv).len() {
+        let part = block::restricted(spec, argv, |key| key == number);
+        let mut ranges = Vec::new();
+        *out = ask(local, client, &arguments_of(&part, &mut ranges).iter().collect::<Vec<_>>()).await?;
+        if !Reply::is_null(out) {
             break;
         }
     }

@@ -18,6 +18,7 @@ use futures_lite::FutureExt;
 use super::config::HostPort;
 use super::identity;
 use super::node::{Node, Pulls, new_generation};
+use super::wait::ROLE_CHANGED;
 use crate::handshake::{Announced, Answer, Claim, Form, Hello, Options, Purpose, decode_answer};
 use crate::id::{ShardCount, ShardId};
 use crate::limits;
@@ -226,9 +227,13 @@ fn change_role(local: &Local, role: shard::Role) {
     {
         let mut core = local.core();
         core.role = role;
+        if core.following().is_some() {
+            core.refuse_waiting(ROLE_CHANGED);
+        }
         // The scrub and the proofs of the role before go with it; they would slow every write down that concerns them.
         core.store.digest_forget_all();
     }
+    local.tell_waiters();
     // Links of before find out when they are woken, and so does who waits for their acknowledgements.
     local.links_changed.raise();
     local.to_send.raise();

@@ -16,9 +16,12 @@ use std::task::Poll;
 
 use futures_lite::FutureExt;
 
+use super::block;
+use super::clients::Unblocked;
+use super::meanwhile::{self, Ended, Waited};
+use super::node::Node;
 use super::session::{ClientSession, Written};
 use crate::id::{Generation, Moment, Offset, ShardId};
-use crate::limits;
 use crate::resp::{Reply, RequestDecoder};
 use crate::runtime::clock::{now, sleep_until};
 use crate::runtime::executor::Queue;
@@ -38,15 +41,6 @@ pub(super) struct Wanted {
     pub replicas: usize,
     /// Until then; `None`: for as long as it takes.
     deadline: Option<Moment>,
-}
-
-/// How it went on after a `WAIT`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Waited {
-    /// It is answered.
-    Answered,
-    /// The client is gone.
-    Gone,
 }
 
 impl Wanted {
@@ -80,39 +74,30 @@ pub(super) async fn count(local: &Rc<Local>, written: &Written, wanted: usize) -
 /// Waits as `wanted` says, and appends the reply. What else arrives from the client meanwhile is kept in `requests`.
 pub(super) async fn execute(
     local: &Rc<Local>,
+    node: &Node,
     stream: &mut Stream,
     requests: &mut RequestDecoder,
     client: &ClientSession,
     wanted: Wanted,
     out: &mut Vec<u8>,
 ) -> Waited {
-    let acked = async { Some(wait(local, &client.written, wanted).await) };
-    let gone = async {
-        gone(stream, requests).await;
-        None
+    let acked = wait(local, &client.written, wanted);
+    let ended = meanwhile::until(local, node, stream, requests, client, None, acked).await;
+    let acked = match ended {
+        Ok(acked) => acked,
+        Err(Ended::Late | Ended::Unblocked(Unblocked::Timeout)) => count(local, &client.written, 0).await,
+        Err(Ended::Unblocked(Unblocked::Error)) => {
+            Reply::new(out, client.protocol).error(block::UNBLOCKED);
+            return Waited::Answered;
+        }
+        Err(Ended::Gone) => return Waited::Gone,
     };
-    let blocked = &local.gauges.blocked;
-    blocked.set(blocked.get() + 1);
     let mut reply = Reply::new(out, client.protocol);
-    let end = acked.or(gone).await;
-    blocked.set(blocked.get() - 1);
-    match end {
-        Some(Some(acked)) => reply.count(acked),
-        Some(None) => reply.error(UNBLOCKED),
-        None => return Waited::Gone,
+    match acked {
+        Some(acked) => reply.count(acked),
+        None => reply.error(ROLE_CHANGED),
     }
     Waited::Answered
-}
-
-/// Completes when the client has gone. What it sends while it is there is kept, up to a bound: beyond it only the network tells.
-async fn gone(stream: &mut Stream, requests: &mut RequestDecoder) {
-    while requests.buffered() < limits::REPLY_BYTES_KEPT {
-        match stream.read(requests.recv_slice()).await {
-            Ok(0) | Err(_) => return,
-            Ok(len) => requests.recv_advance(len),
-        }
-    }
-    std::future::pending().await
 }
 
 /// Who has acknowledged what was written to one shard.
@@ -246,4 +231,6 @@ fn source_of(shard: &mut Shard, generation: Option<Generation>) -> Option<&mut S
 
 const ON_A_REPLICA: &str = "ERR WAIT cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.";
 
-const UNBLOCKED: &str = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+/// What a client hears that waits on a primary which becomes a replica.
+pub(super) const ROLE_CHANGED: &str =
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";

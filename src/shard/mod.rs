@@ -14,10 +14,12 @@ pub mod batch;
 pub mod following;
 pub mod meter;
 pub mod router;
+pub mod waiting;
 
 pub use batch::{Batch, Body, Done, FrameBatch, Gate};
 pub use following::{Following, Offered, Refused};
 pub use router::Router;
+pub use waiting::{Claim, Served, Waiter};
 
 use self::meter::Meter;
 use crate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange, UnixMs};
@@ -28,7 +30,7 @@ use crate::snapshot::Located;
 use crate::source::Source;
 use crate::source::scrub::Scrubbed;
 use crate::store::command::{Context, Lazy, Random, Spec, execute};
-use crate::store::{KeyspaceStore, Message, Watched};
+use crate::store::{KeyspaceStore, Message};
 use crate::wire::{Argv, Command, Effects, Room};
 
 /// One shard.
@@ -49,6 +51,8 @@ pub struct Shard {
     room: Room,
     /// What the transaction under way has done so far.
     group: Option<Group>,
+    /// Clients that wait for one of its keys.
+    waiting: waiting::Waiting,
 }
 
 /// The effects of a transaction, until they are recorded as one.
@@ -96,15 +100,15 @@ impl Group {
     }
 }
 
-/// Tells those who watch one of the keys that these effects change.
+/// Tells those who watch one of the keys that these effects change, or wait for one.
 #[cold]
-fn touch_keys(watched: &mut Watched, effects: &Effects, argv: Argv<'_>) {
+fn touch_keys(store: &mut KeyspaceStore, effects: &Effects, argv: Argv<'_>) {
     match effects {
         Effects::None => {}
-        Effects::Verbatim => argv.get(1).into_iter().for_each(|key| watched.touch(key)),
-        Effects::One(command) => command.arg(1).into_iter().for_each(|key| watched.touch(key)),
+        Effects::Verbatim => argv.get(1).into_iter().for_each(|key| store.touch(key)),
+        Effects::One(command) => command.arg(1).into_iter().for_each(|key| store.touch(key)),
         Effects::Group(commands) => {
-            commands.iter().filter_map(|command| command.arg(1)).for_each(|key| watched.touch(key))
+            commands.iter().filter_map(|command| command.arg(1)).for_each(|key| store.touch(key))
         }
     }
 }
@@ -133,6 +137,7 @@ impl Shard {
             meter: Meter::new(),
             room: Room::WHOLE,
             group: None,
+            waiting: waiting::Waiting::default(),
         }
     }
 
@@ -162,10 +167,18 @@ impl Shard {
         self.meter.reset_stats();
     }
 
-    /// Executes one command on keys of this shard, appends its reply, and records what it did: the only way in which a client
-    /// changes anything. `at` has the places of its keys.
+    /// Executes one command on keys of this shard, appends its reply, records what it did, and serves those who wait for that: the
+    /// only way in which a client changes anything. `at` has the places of its keys.
     #[inline]
     pub fn execute(&mut self, spec: &Spec, argv: Argv<'_>, at: &[Located], now: UnixMs, reply: &mut Reply<'_>) {
+        self.execute_one(spec, argv, at, now, reply);
+        if self.store.awaited.has_ready() && self.group.is_none() {
+            self.serve_waiting(now);
+        }
+    }
+
+    #[inline]
+    fn execute_one(&mut self, spec: &Spec, argv: Argv<'_>, at: &[Located], now: UnixMs, reply: &mut Reply<'_>) {
         self.counters.commands += 1;
         let writes = spec.writes();
         self.counters.writes += u64::from(writes);
@@ -200,11 +213,11 @@ impl Shard {
         self.source().map(|source| Recorded { generation: source.generation(), next: source.next() })
     }
 
-    /// Tells the stream, and those who watch, what the command `argv` did.
+    /// Tells the stream, those who watch and those who wait what the command `argv` did.
     #[inline]
     fn record(&mut self, effects: Effects, argv: Argv<'_>) {
-        if !self.store.watched.is_empty() {
-            touch_keys(&mut self.store.watched, &effects, argv);
+        if self.store.is_looked_at() {
+            touch_keys(&mut self.store, &effects, argv);
         }
         if let Role::Primary(source) = &mut self.role {
             match &mut self.group {
@@ -231,13 +244,14 @@ impl Shard {
         self.group = Some(Group { effects: Vec::new(), room: self.room });
     }
 
-    /// Ends the transaction.
-    pub fn end_group(&mut self) {
+    /// Ends the transaction, and serves those who wait for what it did.
+    pub fn end_group(&mut self, now: UnixMs) {
         if let (Some(group), Role::Primary(source)) = (self.group.take(), &mut self.role)
             && !group.effects.is_empty()
         {
             source.record(&Effects::Group(group.effects), Argv::new(&[], &[]));
         }
+        self.serve_waiting(now);
     }
 
     /// Why a command on keys at `at` is not executed here, if it is not.
@@ -376,7 +390,7 @@ mod tests {
         assert_eq!(execute(&mut shard, "GET a"), "$1\r\n1\r\n");
         assert!(execute(&mut shard, "LPUSH a 1").starts_with("-WRONGTYPE"));
         assert_eq!(execute(&mut shard, "INCR a"), ":2\r\n");
-        shard.end_group();
+        shard.end_group(UnixMs::new(1));
         let stream = recorded(&mut shard);
         assert!(stream.starts_with("+GROUP 3\r\n*2\r\n:0\r\n"), "{stream}");
         assert_eq!(stream.matches("+GROUP").count(), 1, "{stream}");
@@ -390,7 +404,7 @@ mod tests {
         shard.room = Room::new(bytes);
         shard.begin_group();
         let replies = commands.iter().map(|command| execute(&mut shard, command)).collect();
-        shard.end_group();
+        shard.end_group(UnixMs::new(1));
         (shard, replies)
     }
 
@@ -467,11 +481,11 @@ mod tests {
         let mut shard = primary();
         shard.begin_group();
         execute(&mut shard, "DEL nosuch");
-        shard.end_group();
+        shard.end_group(UnixMs::new(1));
         assert_eq!(shard.source().unwrap().next(), Offset::ZERO);
         shard.begin_group();
         execute(&mut shard, "SET a 1");
-        shard.end_group();
+        shard.end_group(UnixMs::new(1));
         assert!(recorded(&mut shard).starts_with("*2\r\n:0\r\n"), "one effect needs no group");
     }
 

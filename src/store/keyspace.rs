@@ -12,7 +12,7 @@ use super::heap::Content;
 use super::slot::{Change, Slot, Storage};
 use super::sum::{SlotSum, Stepped};
 use super::table::Table;
-use super::{Entry, Message, Value, ValueRef, Watched, command, hash};
+use super::{Awaited, Entry, Message, Value, ValueRef, Watched, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
 use crate::limits::{DIGEST_STEP_BYTES, DUMP_STEP_KEYS_MAX, RECLAIM_ENTRIES_MAX, VALUE_PIECE_BYTES};
 use crate::snapshot::record::{Head, Kind, Reader, RecordError};
@@ -93,6 +93,8 @@ pub struct KeyspaceStore {
     /// Who is to know when a live key changes. What `apply` and whole slots change is told by the store itself; whoever
     /// executes a command tells what its effects say.
     pub watched: Watched,
+    /// Who waits for a live key. Its changes are told as to those who watch.
+    pub awaited: Awaited,
     /// Bytes of a value that is dumped whole.
     value_piece_bytes: usize,
     /// Messages that were applied and not taken; `None`: nobody wants them.
@@ -129,6 +131,7 @@ impl KeyspaceStore {
             sum_next: 0,
             digest_step_bytes: DIGEST_STEP_BYTES,
             watched: Watched::default(),
+            awaited: Awaited::default(),
             value_piece_bytes: VALUE_PIECE_BYTES,
             messages: None,
         }
@@ -365,7 +368,7 @@ impl KeyspaceStore {
 
     /// Puts another copy in the place of a live slot.
     fn replace_live(&mut self, slot: HashSlot, by: Slot) {
-        if !self.watched.is_empty() {
+        if self.is_looked_at() {
             self.touch_slot(slot, by);
         }
         let old = std::mem::replace(&mut self.live[slot.index()], by);
@@ -388,14 +391,29 @@ impl KeyspaceStore {
         self.sums.len()
     }
 
-    /// Tells those who watch a key that is in a live slot or in what replaces it.
+    /// Whether somebody watches a key or waits for one.
+    #[inline]
+    pub fn is_looked_at(&self) -> bool {
+        !self.watched.is_empty() || !self.awaited.is_empty()
+    }
+
+    /// Tells those who watch a live key or wait for it that it has changed.
+    #[cold]
+    pub fn touch(&mut self, key: &[u8]) {
+        self.watched.touch(key);
+        self.awaited.touch(key);
+    }
+
+    /// Tells those who watch or await a key that is in a live slot or in what replaces it.
     #[cold]
     fn touch_slot(&mut self, slot: HashSlot, by: Slot) {
         let (old, storage) = (self.live[slot.index()], &self.storage);
-        self.watched.touch_where(|key| {
+        let concerns = |key: &[u8]| {
             let at = hash::locate(key);
             at.slot == slot && [old, by].iter().any(|copy| copy.get(storage, at.hash, key).is_some())
-        });
+        };
+        self.watched.touch_where(concerns);
+        self.awaited.touch_where(concerns);
     }
 
     /// Loads a piece that follows the first one of its value.
@@ -465,10 +483,10 @@ impl Keyspace for KeyspaceStore {
 
     fn apply(&mut self, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError> {
         if copy == Copy::Live
-            && !self.watched.is_empty()
+            && self.is_looked_at()
             && let Some(key) = effect.get(1)
         {
-            self.watched.touch(key);
+            self.touch(key);
         }
         command::apply(self, copy, at, effect)
     }

@@ -14,8 +14,10 @@
 //! hyperloglog  the strings of PFADD
 //! message    what was published: no key, but in the stream
 //! watched    who is to know when a key changes
+//! awaited    who waits for a key, and which of those keys changed
 //! ```
 
+mod awaited;
 pub mod command;
 pub mod digest;
 mod dump;
@@ -38,6 +40,7 @@ mod table;
 pub mod value;
 mod watched;
 
+pub use awaited::{Awaited, WaiterId};
 pub use command::dispatch;
 pub use entry::{Entry, ValueRef};
 pub use keyspace::{KeyspaceStore, Place, ScanCursor};

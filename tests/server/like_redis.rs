@@ -6,6 +6,7 @@
 //! b 2 SUBSCRIBE x y    on connection b, two replies are read
 //! b 1                  nothing is sent, one more reply is read
 //! ~ a HELLO 3          the replies may differ
+//! ? 2                  until commands of two clients wait
 //! ```
 
 use std::collections::BTreeMap;
@@ -67,6 +68,11 @@ impl Talk {
 
     /// Does what one line of a script says, and returns the replies.
     fn line(&mut self, line: &str) -> String {
+        if let Some(count) = line.strip_prefix("? ") {
+            let waits = format!("blocked_clients:{count} ");
+            wait_until("so many wait", || self.line("~ INFO clients").contains(&waits));
+            return String::new();
+        }
         let mut words = line.splitn(2, ' ');
         let name = words.next().and_then(|word| word.chars().next()).expect("a connection");
         let rest = words.next().unwrap_or_default();
@@ -434,5 +440,151 @@ fn passwords() {
          a HELLO 9
          ~ a HELLO 2 AUTH default any
          a PING",
+    );
+}
+
+#[test]
+fn commands_that_wait() {
+    assert_alike(
+        "a BLPOP
+         a BLPOP k
+         a BLPOP k x
+         a BLPOP k -1
+         a BLMOVE k l LEFT MIDDLE 0
+         a BLMOVE k l LEFT LEFT x
+         a BLMOVE k l LEFT NOWHERE x
+         a BRPOPLPUSH k l -0.1
+         a BLMPOP x 1 k LEFT
+         a BLMPOP 0 0 k LEFT
+         a BLMPOP 0 1 k MIDDLE
+         a BLMPOP 0 1 k LEFT COUNT 0
+         a BLMPOP 0 3 k LEFT
+         a BZMPOP 0 1 k LEFT
+         a BZPOPMIN k x
+         a BLPOP k l m 0.01
+         a BLMOVE k l LEFT RIGHT 0.01
+         a BRPOPLPUSH k l 0.01
+         a BLMPOP 0.01 2 k l RIGHT COUNT 2
+         a BZPOPMIN k l 0.01
+         a BZMPOP 0.01 2 k l MIN
+         a RPUSH k a b c d e
+         a BLPOP m k l 0
+         a BRPOP k m 0
+         a BLMOVE k l LEFT RIGHT 0
+         a BRPOPLPUSH k l 0
+         a LRANGE l 0 -1
+         a BLMPOP 0 2 m l LEFT COUNT 5
+         a SET s string
+         a BLPOP s k 0
+         a BLPOP k s 0
+         a BLPOP m s 0
+         a BLMOVE m s LEFT LEFT 0.01
+         a RPUSH k a
+         a BLMOVE k s LEFT LEFT 0.01
+         a ZADD z 1 a 2.5 b 3 c 4 d
+         a BZPOPMIN y z 0
+         a BZPOPMAX z y 0
+         a BZMPOP 0 2 y z MAX COUNT 5
+         a BZPOPMIN s 0
+         a BZPOPMIN k 0
+         a DEL k
+         a MULTI
+         a BLPOP k l 0
+         a BLMOVE k l LEFT LEFT 0
+         a BRPOPLPUSH k l 0
+         a BZPOPMIN k 0
+         a BLMPOP 0 2 k l LEFT
+         a BLPOP k x
+         a RPUSH k 1 2
+         a BLPOP m k 0
+         a EXEC
+         a DEL k
+         a 0 BLPOP k 0
+         ? 1
+         b CLIENT UNBLOCK 999
+         b RPUSH k first second
+         a
+         b LRANGE k 0 -1
+         b DEL k
+         a 0 BLPOP k l m 0
+         ? 1
+         b RPUSH l one
+         a
+         a 0 BLMOVE k l LEFT RIGHT 0
+         ? 1
+         c 0 BLPOP l 0
+         ? 2
+         b SET k string
+         b DEL k
+         b LPUSH k moved
+         a
+         c
+         a 0 BLPOP k 0
+         ? 1
+         b MULTI
+         b LPUSH k gone
+         b DEL k
+         b LPUSH k 1
+         b LPUSH k 2
+         b EXEC
+         a
+         b LRANGE k 0 -1
+         b DEL k
+         a 0 BLPOP k 0
+         ? 1
+         b RPUSH other x
+         b RENAME other k
+         a
+         a 0 BLPOP k 0
+         ? 1
+         b RPUSH other 3 1 2
+         b SORT other STORE k
+         a
+         b DEL k
+         a 0 BLPOP k 0
+         ? 1
+         b COPY other k
+         a
+         b DEL k
+         a 0 BZPOPMIN k 0
+         ? 1
+         b RPUSH k x
+         b DEL k
+         b ZADD k 3 c
+         a
+         a 0 BZPOPMAX k 0
+         ? 1
+         b ZADD x 1 a 2 b
+         b ZUNIONSTORE k 1 x
+         a
+         b DEL k
+         a 0 BLPOP k 0
+         ? 1
+         a 0 PING
+         a 0 BLPOP k 0
+         b RPUSH k 1 2
+         a
+         a
+         a
+         a 0 CLIENT REPLY SKIP
+         a 0 BLPOP k 0
+         ? 1
+         b RPUSH k 1
+         a PING
+         ~ a HELLO 3
+         a BLPOP k 0.01
+         a BLMOVE k l LEFT LEFT 0.01
+         b RPUSH k 1
+         a BLPOP k 0
+         b ZADD z 1.5 m
+         a BZPOPMIN z 0
+         a 0 BZMPOP 0 1 z MIN
+         ? 1
+         b ZADD z 2.5 m
+         a
+         a MULTI
+         a BLMOVE k l LEFT LEFT 0
+         a BLPOP k 0
+         a EXEC",
     );
 }

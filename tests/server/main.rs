@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bench;
+mod blocking;
 mod check;
 mod clients;
 mod cluster;

@@ -4,7 +4,7 @@ use super::aggregate::{Missing, read, write};
 use super::number;
 use super::refusal::{INDEX_OUT_OF_RANGE, NO_SUCH_KEY, OUT_OF_RANGE, Refusal, SYNTAX};
 use super::string::{clamp, count_of, integer};
-use super::{Context, Misfit, NOTHING, Outcome};
+use super::{Context, Misfit, NOTHING, Outcome, block};
 use crate::resp::Reply;
 use crate::snapshot::Located;
 use crate::store::value::List;
@@ -348,6 +348,47 @@ pub(super) fn lmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, r
     }
     reply.null_array();
     NOTHING
+}
+
+/// `BLPOP`, as it is where it need not wait, or must not.
+pub(super) fn blpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    pop_first(context, at, argv, End::Head, reply)
+}
+
+pub(super) fn brpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    pop_first(context, at, argv, End::Tail, reply)
+}
+
+/// Takes one element from the first list that is there.
+fn pop_first(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, end: End, reply: &mut Reply<'_>) -> Outcome {
+    block::seconds(argv.arg(argv.len() - 1))?;
+    for (&at, key) in at.iter().zip(argv.skip(1).iter()) {
+        if read::<List>(context, at, key)?.is_none() {
+            continue;
+        }
+        reply.array(2);
+        reply.bulk(key);
+        pop_some(context.store, at.into(), key, end, 1, |element| reply.bulk(element))?;
+        return Ok(Effects::One(Command::new(&[end.pop(), key])));
+    }
+    reply.null_array();
+    NOTHING
+}
+
+pub(super) fn blmove(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let ends = (End::parse(argv.arg(3)).ok_or(SYNTAX)?, End::parse(argv.arg(4)).ok_or(SYNTAX)?);
+    block::seconds(argv.arg(5))?;
+    move_one(context, at, argv, ends.0, ends.1, reply)
+}
+
+pub(super) fn brpoplpush(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    block::seconds(argv.arg(3))?;
+    move_one(context, at, argv, End::Tail, End::Head, reply)
+}
+
+pub(super) fn blmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    block::seconds(argv.arg(1))?;
+    lmpop(context, at, argv.skip(1), reply)
 }
 
 /// Reads `numkeys key… <where> [COUNT count]` of a command that takes from the first key that is not empty: where from, and how many.

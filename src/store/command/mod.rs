@@ -12,6 +12,7 @@
 pub mod absent;
 mod aggregate;
 mod bits;
+pub mod block;
 mod combine;
 pub mod docs;
 mod geo;

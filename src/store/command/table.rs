@@ -126,8 +126,12 @@ const EVERY_SECOND: Keys = fixed(1, -1, 2);
 /// Behind a subcommand.
 const SECOND: Keys = fixed(2, 2, 1);
 const FROM_SECOND: Keys = fixed(2, -1, 1);
+/// In front of a last argument that is none.
+const BUT_LAST: Keys = fixed(1, -2, 1);
 const COUNTED: Keys = Keys { movable: Movable::Counted(1), ..NO_KEYS };
 const ONE_AND_COUNTED: Keys = Keys { movable: Movable::Counted(2), ..ONE_KEY };
+/// Behind a timeout.
+const SECOND_COUNTED: Keys = Keys { movable: Movable::Counted(2), ..NO_KEYS };
 const ONE_AND_STORED: Keys = Keys { movable: Movable::Stored, ..ONE_KEY };
 
 const ONE_AND_STORED_PLACES: Keys = Keys { movable: Movable::StoredPlaces, ..ONE_KEY };
@@ -329,6 +333,7 @@ const WRITE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
 const WRITE_MORE: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const WRITE_MORE_FAST: Flags = WRITE_MORE.and(Flags::FAST);
 const WRITE_ALL: Flags = Flags::WRITE.and(Flags::ALL_KEYS);
+const WRITE_WAIT: Flags = Flags::WRITE.and(Flags::BLOCKING);
 const ALWAYS: Flags = Flags::LOADING.and(Flags::STALE);
 const ALWAYS_FAST: Flags = ALWAYS.and(Flags::FAST);
 const GREETING: Flags = ALWAYS_FAST.and(Flags::NO_AUTH);
@@ -432,6 +437,11 @@ static TABLE: &[Spec] = &[
     row("lmove", 5, TWO_KEYS, WRITE_MORE, store(list::lmove)),
     row("rpoplpush", 3, TWO_KEYS, WRITE_MORE, store(list::rpoplpush)),
     row("lmpop", -4, COUNTED, WRITE, store(list::lmpop)),
+    row("blpop", -3, BUT_LAST, WRITE_WAIT, store(list::blpop)),
+    row("brpop", -3, BUT_LAST, WRITE_WAIT, store(list::brpop)),
+    row("blmove", 6, TWO_KEYS, WRITE_WAIT.and(Flags::DENYOOM), store(list::blmove)),
+    row("brpoplpush", 4, TWO_KEYS, WRITE_WAIT.and(Flags::DENYOOM), store(list::brpoplpush)),
+    row("blmpop", -5, SECOND_COUNTED, WRITE_WAIT, store(list::blmpop)),
     // Sets.
     row("sadd", -3, ONE_KEY, WRITE_MORE_FAST, effect(set::sadd, set::apply_sadd)),
     row("srem", -3, ONE_KEY, WRITE_FAST, effect(set::srem, set::apply_srem)),
@@ -474,6 +484,9 @@ static TABLE: &[Spec] = &[
     row("zremrangebylex", 4, ONE_KEY, WRITE, store(zset::zremrangebylex)),
     row("zrangestore", -5, TWO_KEYS, WRITE_MORE, store(zset::zrangestore)),
     row("zmpop", -4, COUNTED, WRITE, store(zset::zmpop)),
+    row("bzpopmin", -3, BUT_LAST, WRITE_WAIT.and(Flags::FAST), store(zset::bzpopmin)),
+    row("bzpopmax", -3, BUT_LAST, WRITE_WAIT.and(Flags::FAST), store(zset::bzpopmax)),
+    row("bzmpop", -5, SECOND_COUNTED, WRITE_WAIT, store(zset::bzmpop)),
     row("zrandmember", -2, ONE_KEY, READ, store(zset::zrandmember)),
     row("zscan", -3, ONE_KEY, READ, store(walk::zscan)),
     row("zunion", -3, COUNTED, READ, store(combine::zunion)),
@@ -593,6 +606,10 @@ mod tests {
             ("zinter 2 a b weights 1 2", "a b"),
             ("zunionstore a 2 b c", "a b c"),
             ("lmpop 1 a left", "a"),
+            ("blpop a b 0", "a b"),
+            ("blpop 0", ""),
+            ("blmpop 0.5 2 a b left", "a b"),
+            ("blmpop 2 x a b left", ""),
             ("zinter 3 a b", ""),
             ("zinter x a b", ""),
             ("zinter -1 a b", ""),

@@ -7,7 +7,7 @@ use super::random::Draw;
 use super::recreate::{removal, replace};
 use super::refusal::{NOT_A_FLOAT, Refusal, SYNTAX};
 use super::string::{clamp, count_of, integer};
-use super::{Context, Misfit, NOTHING, Outcome};
+use super::{Context, Misfit, NOTHING, Outcome, block};
 use crate::resp::{Protocol, Reply, double};
 use crate::snapshot::Located;
 use crate::store::value::Zset;
@@ -661,6 +661,39 @@ pub(super) fn zmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, r
     }
     reply.null_array();
     NOTHING
+}
+
+pub(super) fn bzpopmin(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    pop_first(context, at, argv, false, reply)
+}
+
+pub(super) fn bzpopmax(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    pop_first(context, at, argv, true, reply)
+}
+
+/// Takes one member from the first sorted set that is there.
+fn pop_first(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, down: bool, reply: &mut Reply<'_>) -> Outcome {
+    block::seconds(argv.arg(argv.len() - 1))?;
+    for (&at, key) in at.iter().zip(argv.skip(1).iter()) {
+        let Some(zset) = read::<Zset>(context, at, key)? else { continue };
+        let members = first_members(zset, 1, down);
+        let is_all = zset.len() == 1;
+        let effects = take(context, at, key, members.iter().map(|(member, _)| &**member), is_all)?;
+        for (member, score) in &members {
+            reply.array(3);
+            reply.bulk(key);
+            reply.bulk(member);
+            reply.double(*score);
+        }
+        return Ok(effects);
+    }
+    reply.null_array();
+    NOTHING
+}
+
+pub(super) fn bzmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    block::seconds(argv.arg(1))?;
+    zmpop(context, at, argv.skip(1), reply)
 }
 
 /// Takes chosen members away, all or some, by the effects that say so.
