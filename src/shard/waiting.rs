@@ -12,6 +12,11 @@
 //! holds it while it executes, and takes what is in it. So nothing is taken from two keys, and nothing from a key for a client
 //! that has given up.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a claim is shared only by shards that one client waits on, and held for one command of that client"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
