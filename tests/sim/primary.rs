@@ -112,7 +112,7 @@ impl Shard {
             Request::Transaction(commands) => {
                 self.core.begin_group();
                 commands.iter().for_each(|args| self.command(args, now, events));
-                self.core.end_group();
+                self.core.end_group(now);
             }
         }
         let frames = self.source().next().since(next);
