@@ -17,6 +17,13 @@ GROWN = {
 }
 
 
+GROWTH_MAX = 1.3
+GROWTH_NOTE = (
+    "Primary CPU µs an operation: medians, and the last point over the first, which is to be at most "
+    f"{GROWTH_MAX}; bold where it is more. Shards beyond the CPUs of the machine share them."
+)
+
+
 def tables(samples, plots=()):
     """All of it, in Markdown. Plots are named as the page finds them."""
     names = list(samples.servers)
@@ -31,7 +38,7 @@ def tables(samples, plots=()):
             lines += [line for plot in plots if os.path.basename(plot) == f"{slug}.svg" for line in (f"![{title}]({plot})", "")]
     grown = [line for dimension in GROWTH for line in growth_table(samples, names, dimension)]
     if grown:
-        lines += ["### Cost as work grows", "", "Primary CPU µs an operation: medians, and the last point over the first.", "", *grown]
+        lines += ["### Cost as work grows", "", GROWTH_NOTE, "", *grown]
         lines += [line for plot in plots if "growth" in os.path.basename(plot) for line in (f"![cost as work grows]({plot})", "")]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -43,12 +50,14 @@ def peers(names):
 def machine(samples):
     last = samples.runs[-1]
     dates = sorted({run["date"].split(" ")[0] for run in samples.runs})
+    lengths = sorted({len(values) for figures in samples.samples.values() for values in figures.values()})
+    counted = "one run" if lengths == [1] else " or ".join(map(str, lengths)) + " runs"
     commits = " and ".join(sorted({run["commit"] for run in samples.runs if run.get("commit")}))
     text = (
         f"{last['cpu'] or 'unknown processor'}, {last['cpus']} CPUs, {last['memory_gib']} GiB, {last['kernel']}, "
         f"governor {last['governor'] or 'not told'}; {' and '.join(dates)}, kevy of commit {commits or 'unknown'}. "
         f"{last['count']:,} operations over {last['keys']:,} random keys, backlog {last['backlog_mib']} MiB; "
-        f"kevy with {last['kevy_shards']} shard, cpus {last['kevy_cpus']}. Medians; how many runs each has is in the samples."
+        f"kevy with {last['kevy_shards']} shard, cpus {last['kevy_cpus']}. Medians of {counted}; CPU of a whole process."
     )
     return [text, "", *(f"- {name}: `{version}`" for name, version in samples.servers.items())]
 
@@ -109,7 +118,9 @@ def growth_table(samples, names, dimension):
         there = [value for value in values if value is not None]
         if there:
             cells = [f"{value:.3f}" if value is not None else "·" for value in values]
-            rows.append(f"| {name} | {' | '.join(cells)} | {there[-1] / there[0]:.2f} |")
+            grown = there[-1] / there[0]
+            cells.append(f"{grown:.2f}" if grown <= GROWTH_MAX else f"**{grown:.2f}**")
+            rows.append(f"| {name} | {' | '.join(cells)} |")
     if not rows:
         return []
     head = [GROWN[dimension], *(f"{point:,}" for point in points), "last / first"]

@@ -8,6 +8,13 @@ import sys
 
 from report import put_into
 
+# Nanoseconds an element, at most.
+TARGETS = {
+    ("append", "an effect that is encoded, a hot window, 1 MiB"): 12,
+    ("append", "an effect that is encoded, a whole window, 256 MiB"): 70,
+    ("encode", "a SET"): 30,
+    ("decode and walk", "a run of 1024, checks false"): 1e3 / 30,
+}
 UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (0, "ns"))
 
 
@@ -34,13 +41,19 @@ def time(nanos):
     return f"{nanos / max(size, 1):.3g} {unit}"
 
 
+def target(group, function, nanos):
+    bound = TARGETS.get((group, function))
+    return "" if bound is None else f"≤ {time(bound)} {'met' if nanos <= bound else '**missed**'}"
+
+
 def page(groups, table):
     lines = [f"{datetime.date.today()}; time an element, median and its 95 % interval.", ""]
-    lines += ["| step | | median | from | to |", "|---|---|---|---|---|"]
-    for group, rows in groups.items():
+    lines += ["| step | | median | from | to | target |", "|---|---|---|---|---|---|"]
+    for name, rows in groups.items():
+        group = name
         for function, median, low, high, rate in rows:
             shown = f"{time(median)} ({rate:.1f} GB/s)" if rate else time(median)
-            lines.append(f"| {group} | {function} | {shown} | {time(low)} | {time(high)} |")
+            lines.append(f"| {group} | {function} | {shown} | {time(low)} | {time(high)} | {target(name, function, median)} |")
             group = ""
     lines += ["", "`kevy bench`:", "", "```text", *(line.rstrip() for line in table.splitlines()), "```", ""]
     return "\n".join(lines)
