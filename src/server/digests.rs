@@ -158,6 +158,7 @@ fn alter(store: &mut KeyspaceStore, key: &[u8]) -> bool {
         Value::Set(set) => _ = set.insert(b"corrupted"),
         Value::Zset(zset) => _ = zset.insert(b"corrupted", 0.0),
         Value::List(list) => list.push(End::Tail, b"corrupted"),
+        Value::Stream(stream) => stream.make_group(b"corrupted"),
         Value::Str(_) => {}
     });
     true

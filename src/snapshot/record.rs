@@ -10,9 +10,11 @@
 //! kind 3   list        count varint │ count × bytes, from the head
 //! kind 4   set         count varint │ count × bytes
 //! kind 5   sorted set  count varint │ count × (member bytes │ score f64 LE)
+//! kind 6   stream      counters │ count varint │ count × entry │ count varint │ count × group
 //!
 //! bit 6 of kind: the next piece of a value whose first piece was a record without that bit; the expiry is the key's as of now
 //! kind 1   string      position varint │ bytes: these are there now
+//! kind 6   stream      counters as of now, entries and parts of groups that are to be put there
 //! others               members or fields that are to be put there, elements that follow at the tail
 //! ```
 //!
@@ -34,6 +36,8 @@ pub enum Kind {
     Set = 4,
     /// Distinct members with scores.
     Zset = 5,
+    /// Entries by rising ids, with those who read them.
+    Stream = 6,
 }
 
 impl Kind {
@@ -47,6 +51,7 @@ impl Kind {
             3 => Kind::List,
             4 => Kind::Set,
             5 => Kind::Zset,
+            6 => Kind::Stream,
             _ => return None,
         })
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!            string             bytes from a position on
 //! a piece of hash, set, zset    members from a keyed hash on, as they are now
+//!            stream             entries from an id on, then what its groups have, as they are now
 //!            list               nodes of the list as it was when it was frozen, one step after the other without a frame between
 //! ```
 //!
@@ -17,6 +18,7 @@ use super::heap::Heap;
 use super::slab::Handle;
 use super::slot::{Slot, Storage};
 use super::value::list::Frozen;
+use super::value::stream::Place;
 use super::{Entry, Value, ValueRef, hash};
 use crate::id::UnixMs;
 use crate::snapshot::DumpCursor;
@@ -39,6 +41,8 @@ enum Next {
     Bytes(usize),
     /// The members whose keyed hashes are at least this.
     Members(u64),
+    /// What a stream has from this place on.
+    Places(Place),
     /// The rest of a list as it was, with the expiry that its key had.
     Elements(Frozen, Option<UnixMs>),
     /// Nothing.
@@ -170,6 +174,9 @@ impl Step<'_> {
                 let mut frozen = list.freeze(&self.storage.heap.thawed);
                 if frozen.encode(room, self.out) { Next::Done } else { Next::Elements(frozen, entry.expiry()) }
             }
+            ValueRef::Boxed(Value::Stream(stream)) => {
+                stream.encode_piece(Place::START, room, self.out).map_or(Next::Done, Next::Places)
+            }
             ValueRef::Boxed(value) => value.encode_piece(0, room, self.out).1.map_or(Next::Done, Next::Members),
         }
     }
@@ -212,9 +219,13 @@ impl Step<'_> {
                 }
                 next.map_or(Next::Done, Next::Members)
             }
+            (Next::Places(from), Some((ValueRef::Boxed(Value::Stream(stream)), expiry))) => {
+                head(Kind::Stream, expiry).encode(self.out);
+                stream.encode_piece(from, room, self.out).map_or(Next::Done, Next::Places)
+            }
             (Next::Key, _) => Next::Key,
             // It is gone, or another value: frames made it what it is.
-            (Next::Bytes(_) | Next::Members(_) | Next::Done, _) => Next::Done,
+            (Next::Bytes(_) | Next::Members(_) | Next::Places(_) | Next::Done, _) => Next::Done,
         }
     }
 }
@@ -365,7 +376,7 @@ mod tests {
                 Value::Set(set) => set.contains(member.as_bytes()),
                 Value::Hash(hash) => hash.get(member.as_bytes()).is_some(),
                 Value::Zset(zset) => zset.score(member.as_bytes()).is_some(),
-                Value::Str(_) | Value::List(_) => unreachable!(),
+                Value::Str(_) | Value::List(_) | Value::Stream(_) => unreachable!(),
             });
             assert!(!sent.is_empty() && !rest.is_empty());
 

@@ -349,6 +349,11 @@ impl Heap {
         Some(boxed)
     }
 
+    /// Puts a value aside that is no entry's: [`reclaim`](Self::reclaim) frees it.
+    pub fn free_later(&mut self, value: Value) {
+        self.dying.push(value);
+    }
+
     /// Frees up to `members` members of values that were put aside. `true`: there are more.
     pub fn reclaim(&mut self, members: usize) -> bool {
         let Some(value) = self.dying.last_mut() else { return !self.thawed.release(members) };

@@ -270,6 +270,11 @@ impl KeyspaceStore {
         changed
     }
 
+    /// Frees a value that was taken out of another one later, by [`Keyspace::reclaim`].
+    pub fn free_later(&mut self, value: Value) {
+        self.storage.heap.free_later(value);
+    }
+
     /// Keeps the published messages that are applied from now on, for [`take_messages`](Self::take_messages).
     pub fn keep_messages(&mut self) {
         self.messages.get_or_insert_default();

@@ -8,8 +8,10 @@
 //!         …
 //! ```
 //!
-//! Written are the plain forms, which every Redis from version 4 on reads. Read are also the packed ones that Redis writes for small
+//! Written are the plain forms, which every Redis from version 4 on reads (streams: from 7.0 on). Read are also the packed ones that Redis writes for small
 //! values: ziplists, listpacks, integer sets. What comes in is a stranger's, checksum or not: nothing here trusts a length.
+
+mod stream;
 
 use super::value::list::End;
 use super::value::{Hash, List, Set, Value, Zset};
@@ -27,6 +29,9 @@ pub enum RdbError {
 
 /// The format that is written: the oldest in which scores are doubles.
 const VERSION_WRITTEN: u16 = 8;
+
+/// The format of a stream: the oldest in which it knows its past.
+const VERSION_WRITTEN_STREAM: u16 = 10;
 
 /// The newest format that is read, of Redis 7.4.
 const VERSION_MAX: u16 = 12;
@@ -78,6 +83,10 @@ pub fn encode(entry: &Entry<'_>) -> Vec<u8> {
                 put_string(value, &mut out);
             }
         }
+        ValueRef::Boxed(Value::Stream(value)) => {
+            out.push(stream::STREAM);
+            stream::put(value, &mut out);
+        }
         ValueRef::Boxed(Value::Zset(zset)) => {
             put_head(ZSET, zset.len(), &mut out);
             for (member, score) in zset.iter() {
@@ -86,7 +95,8 @@ pub fn encode(entry: &Entry<'_>) -> Vec<u8> {
             }
         }
     }
-    out.extend_from_slice(&VERSION_WRITTEN.to_le_bytes());
+    let version = if out[0] == stream::STREAM { VERSION_WRITTEN_STREAM } else { VERSION_WRITTEN };
+    out.extend_from_slice(&version.to_le_bytes());
     out.extend_from_slice(&checksum(&out).to_le_bytes());
     out
 }
@@ -256,6 +266,7 @@ impl<'a> Input<'a> {
             HASH_LISTPACK => hash(&listpack(&self.string()?)?)?,
             ZSET_ZIPLIST => scored(&ziplist(&self.string()?)?)?,
             ZSET_LISTPACK => scored(&listpack(&self.string()?)?)?,
+            kind @ (stream::STREAM | stream::STREAM_OLD | stream::STREAM_NEW) => Value::Stream(self.stream(kind)?),
             _ => return None,
         })
     }
@@ -463,6 +474,7 @@ mod tests {
             Value::Set(set) => set.iter().map(show).collect(),
             Value::Hash(hash) => hash.iter().map(|(field, value)| format!("{}={}", show(field), show(value))).collect(),
             Value::Zset(zset) => zset.iter().map(|(member, score)| format!("{}={score}", show(member))).collect(),
+            Value::Stream(stream) => vec![format!("{stream:?}")],
         };
         members.sort();
         members.join(" ")

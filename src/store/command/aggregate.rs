@@ -1,10 +1,10 @@
-//! What the commands on hashes, lists, sets and sorted sets have in common: the key holds that type, or nothing, or the command
+//! What the commands on hashes, lists, sets, sorted sets and streams have in common: the key holds that type, or nothing, or the command
 //! is refused; an aggregate is made by its first member and gone with its last.
 
 use super::Context;
 use super::refusal::{Refusal, WRONG_TYPE};
 use crate::snapshot::Located;
-use crate::store::value::{Hash, List, Set, Zset};
+use crate::store::value::{Hash, List, Set, Stream, Zset};
 use crate::store::{Entry, KeyspaceStore, Place, Value, ValueRef};
 
 /// A type of value with members.
@@ -34,7 +34,7 @@ macro_rules! aggregate {
     )*};
 }
 
-aggregate!(Hash List Set Zset);
+aggregate!(Hash List Set Zset Stream);
 
 /// Whether a command makes the aggregate that it does not find.
 #[derive(Clone, Copy, PartialEq, Eq)]

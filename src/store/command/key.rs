@@ -23,6 +23,7 @@ pub fn type_name(kind: Kind) -> &'static str {
         Kind::List => "list",
         Kind::Set => "set",
         Kind::Zset => "zset",
+        Kind::Stream => "stream",
     }
 }
 

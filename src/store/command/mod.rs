@@ -30,6 +30,7 @@ mod recreate;
 pub mod refusal;
 mod set;
 mod sort;
+pub mod stream;
 mod string;
 pub mod table;
 mod transfer;
@@ -192,7 +193,7 @@ fn del(key: &[u8]) -> Command {
 #[inline]
 pub fn apply(store: &mut KeyspaceStore, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError> {
     let verb = effect.get(0).unwrap_or_default();
-    let Some(spec) = find(verb) else { return apply_message(store, copy, effect) };
+    let Some(spec) = find(verb) else { return apply_other(store, Place { copy, at }, effect) };
     let table::Handler::Store { apply: Some(apply), .. } = spec.handler else { return Err(unknown(verb)) };
     if !spec.fits(effect.len()) {
         return Err(unknown(verb));
@@ -203,8 +204,19 @@ pub fn apply(store: &mut KeyspaceStore, copy: Copy, at: Located, effect: Argv<'_
     })
 }
 
-/// What was published is not about keys: it is kept for whoever hands it on, once.
+/// Applies what is said in a word of the stream alone.
 #[cold]
+fn apply_other(store: &mut KeyspaceStore, place: Place, effect: Argv<'_>) -> Result<(), ApplyError> {
+    match stream::group::apply_effect(store, place, effect) {
+        Some(applied) => applied.map_err(|misfit| match misfit {
+            Misfit::Form => unknown(effect.arg(0)),
+            Misfit::Value => ApplyError::Misfit("xgroup"),
+        }),
+        None => apply_message(store, place.copy, effect),
+    }
+}
+
+/// What was published is not about keys: it is kept for whoever hands it on, once.
 fn apply_message(store: &mut KeyspaceStore, copy: Copy, effect: Argv<'_>) -> Result<(), ApplyError> {
     let message = Message::from_effect(effect).ok_or_else(|| unknown(effect.get(0).unwrap_or_default()))?;
     if copy == Copy::Live {

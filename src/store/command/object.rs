@@ -56,6 +56,7 @@ pub fn encoding(entry: &Entry<'_>) -> &'static str {
         ValueRef::Boxed(Value::Str(_)) => return "raw",
         ValueRef::Boxed(Value::Hash(hash)) => (hash.is_small(), "listpack", "hashtable"),
         ValueRef::Boxed(Value::List(_)) => return "quicklist",
+        ValueRef::Boxed(Value::Stream(_)) => return "stream",
         ValueRef::Boxed(Value::Set(set)) => (set.is_small(), "listpack", "hashtable"),
         ValueRef::Boxed(Value::Zset(zset)) => (zset.is_small(), "listpack", "skiplist"),
     };

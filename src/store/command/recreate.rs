@@ -7,16 +7,20 @@
 //! list         RPUSH k element …             a single larger member alone in its own
 //! set          SADD k member …
 //! sorted set   ZADD k score member …
+//! stream       XADD k id field value …, each; XSETID; what its groups have
 //! expiry       PEXPIREAT k ms, last
 //! ```
 
-use super::group;
+use super::group as group_of;
 use super::refusal::Refusal;
+use super::stream::{counters_effect, group};
 use super::string::set_effect;
 use crate::id::UnixMs;
 use crate::limits::EFFECT_BYTES_TARGET;
 use crate::resp::{arguments_of, double};
 use crate::snapshot::{Copy, Located};
+use crate::store::value::Stream;
+use crate::store::value::stream::StreamId;
 use crate::store::{Entry, KeyspaceStore, Value, ValueRef};
 use crate::wire::{Command, Effects, Full, Room};
 
@@ -29,6 +33,7 @@ const ARG_BYTES: usize = 16;
 /// If there is not so much; `out` is then in between.
 pub(super) fn recreate(entry: &Entry<'_>, key: &[u8], room: &mut Room, out: &mut Vec<Command>) -> Result<(), Full> {
     match entry.value() {
+        ValueRef::Boxed(Value::Stream(value)) => stream(value, key, room, out)?,
         ValueRef::Str(bytes) => string(bytes, key, room, out)?,
         ValueRef::Boxed(Value::Str(bytes)) => string(bytes, key, room, out)?,
         ValueRef::Boxed(Value::Hash(hash)) => {
@@ -63,6 +68,24 @@ pub(super) fn recreate(entry: &Entry<'_>, key: &[u8], room: &mut Room, out: &mut
     Ok(())
 }
 
+fn stream(stream: &Stream, key: &[u8], room: &mut Room, out: &mut Vec<Command>) -> Result<(), Full> {
+    for entry in stream.range(StreamId::MIN, StreamId::MAX) {
+        let id = entry.id().to_string();
+        let args: Vec<&[u8]> = [&b"XADD"[..], key, id.as_bytes()].into_iter().chain(entry.words()).collect();
+        push(Command::new(&args), room, out)?;
+    }
+    if stream.is_empty() {
+        // An entry that goes at once makes a stream without any.
+        push(Command::new(&[&b"XADD"[..], key, b"MAXLEN", b"=", b"0", b"0-1", b"x", b"y"]), room, out)?;
+    }
+    push(counters_effect(key, stream.counters()), room, out)?;
+    let mut fits = Ok(());
+    for (name, group) in stream.groups() {
+        group::recreate(key, name, group, |command| fits = fits.and_then(|()| push(command, room, out)));
+    }
+    fits
+}
+
 /// Gives `key` this value, whatever it had before, and says so; an aggregate without members takes the key away.
 ///
 /// # Errors
@@ -87,7 +110,7 @@ pub(super) fn replace(
             }
         }
         store.set_string(at, key, bytes, expiry);
-        return Ok(group(effects));
+        return Ok(group_of(effects));
     }
     if store.get(at, key).is_some() {
         push(super::del(key), &mut room, &mut effects)?;
@@ -98,7 +121,7 @@ pub(super) fn replace(
         recreate(&Entry { key, expiry, value: ValueRef::Boxed(&value) }, key, &mut room, &mut effects)?;
         store.set_value(at, key, Box::new(value), expiry);
     }
-    Ok(group(effects))
+    Ok(group_of(effects))
 }
 
 /// Applies what [`recreate`] made to `key`, which is not there.
@@ -130,14 +153,14 @@ pub(super) fn removal<'a>(
     let mut out = Vec::new();
     if is_all {
         push(super::del(key), &mut room, &mut out)?;
-        return Ok(group(out));
+        return Ok(group_of(out));
     }
     let mut pieces = Pieces::new(verb, key, &mut room, &mut out);
     for member in members {
         pieces.push([member])?;
     }
     pieces.end()?;
-    Ok(group(out))
+    Ok(group_of(out))
 }
 
 fn string(bytes: &[u8], key: &[u8], room: &mut Room, out: &mut Vec<Command>) -> Result<(), Full> {

@@ -31,6 +31,8 @@ pub enum Refusal {
         /// In degrees.
         latitude: f64,
     },
+    /// A text that names what it is about, its code first.
+    Message(String),
     /// A subcommand is not known: the command, the subcommand.
     UnknownSubcommand(&'static str, String),
 }
@@ -80,6 +82,7 @@ impl fmt::Display for Refusal {
             Refusal::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
             Refusal::ExpireTime(name) => write!(f, "ERR invalid expire time in '{name}' command"),
             Refusal::NoInputKey(name) => write!(f, "ERR at least 1 input key is needed for '{name}' command"),
+            Refusal::Message(text) => f.write_str(text),
             Refusal::UnsupportedOption(option) => write!(f, "ERR Unsupported option {option}"),
             Refusal::NotOneOf { options, command } => {
                 write!(f, "ERR exactly one of {options} can be specified for {command}")

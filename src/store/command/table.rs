@@ -13,8 +13,8 @@ use std::iter::StepBy;
 use std::ops::{BitOr, Range};
 
 use super::{
-    Context, Misfit, Outcome, bits, combine, geo, hash, hyperloglog, key, lcs, list, number, object, set, sort, string,
-    transfer, walk, zset,
+    Context, Misfit, Outcome, bits, combine, geo, hash, hyperloglog, key, lcs, list, number, object, set, sort, stream,
+    string, transfer, walk, zset,
 };
 use crate::resp::Reply;
 use crate::snapshot::Located;
@@ -112,6 +112,8 @@ pub enum Movable {
     Stored,
     /// The one behind the last option `STORE` or `STOREDIST` of `GEORADIUS`.
     StoredPlaces,
+    /// The first half of those behind `STREAMS`.
+    Streams,
 }
 
 const fn fixed(first: u8, last: i8, step: u8) -> Keys {
@@ -132,6 +134,7 @@ const COUNTED: Keys = Keys { movable: Movable::Counted(1), ..NO_KEYS };
 const ONE_AND_COUNTED: Keys = Keys { movable: Movable::Counted(2), ..ONE_KEY };
 /// Behind a timeout.
 const SECOND_COUNTED: Keys = Keys { movable: Movable::Counted(2), ..NO_KEYS };
+const STREAMS: Keys = Keys { movable: Movable::Streams, ..NO_KEYS };
 const ONE_AND_STORED: Keys = Keys { movable: Movable::Stored, ..ONE_KEY };
 
 const ONE_AND_STORED_PLACES: Keys = Keys { movable: Movable::StoredPlaces, ..ONE_KEY };
@@ -235,6 +238,7 @@ impl Spec {
             Movable::None => 0..0,
             Movable::Counted(at) => counted(argv, at.into()).unwrap_or_default(),
             Movable::StoredPlaces => geo::destination(argv).map_or(0..0, |at| at..at + 1),
+            Movable::Streams => stream::read::keys(argv).unwrap_or_default(),
             Movable::Stored => sort::destination(argv).map_or(0..0, |at| at..at + 1),
         };
         KeyArgs { fixed: (first as usize..end).step_by(step.max(1) as usize), movable }
@@ -511,6 +515,22 @@ static TABLE: &[Spec] = &[
     row("georadius_ro", -6, ONE_KEY, READ, store(geo::georadius_ro)),
     row("georadiusbymember", -5, ONE_AND_STORED_PLACES, WRITE_MORE, store(geo::georadiusbymember)),
     row("georadiusbymember_ro", -5, ONE_KEY, READ, store(geo::georadiusbymember_ro)),
+    // Streams.
+    row("xadd", -5, ONE_KEY, WRITE_MORE_FAST, effect(stream::xadd, stream::apply_xadd)),
+    row("xlen", 2, ONE_KEY, READ_FAST, store(stream::xlen)),
+    row("xrange", -4, ONE_KEY, READ, store(stream::xrange)),
+    row("xrevrange", -4, ONE_KEY, READ, store(stream::xrevrange)),
+    row("xdel", -3, ONE_KEY, WRITE_FAST, effect(stream::xdel, stream::apply_xdel)),
+    row("xtrim", -4, ONE_KEY, WRITE, effect(stream::xtrim, stream::apply_xtrim)),
+    row("xsetid", -3, ONE_KEY, WRITE_MORE_FAST, effect(stream::xsetid, stream::apply_xsetid)),
+    row("xread", -4, STREAMS, READ.and(Flags::BLOCKING), store(stream::read::xread)),
+    row("xreadgroup", -7, STREAMS, WRITE.and(Flags::BLOCKING), store(stream::read::xreadgroup)),
+    row("xgroup", -2, SECOND, WRITE_MORE, store(stream::group::xgroup)),
+    row("xack", -4, ONE_KEY, WRITE_FAST, effect(stream::group::xack, stream::group::apply)),
+    row("xpending", -3, ONE_KEY, READ, store(stream::group::xpending)),
+    row("xclaim", -6, ONE_KEY, WRITE_FAST, store(stream::group::xclaim)),
+    row("xautoclaim", -6, ONE_KEY, WRITE_FAST, store(stream::group::xautoclaim)),
+    row("xinfo", -2, SECOND, READ, store(stream::info::xinfo)),
     // The connection, the node.
     row("ping", -1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("echo", 2, NO_KEYS, ALWAYS_FAST, SERVER),
@@ -573,7 +593,7 @@ mod tests {
             assert!(spec.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", spec.name);
             assert!(!(spec.flags.has(Flags::WRITE) && spec.flags.has(Flags::READONLY)), "{}", spec.name);
         }
-        for stranger in [b"".as_slice(), b"s", b"sett", b"\x13ET", b"xadd", &[b'a'; 1_000]] {
+        for stranger in [b"".as_slice(), b"s", b"sett", b"\x13ET", b"xgroupset", &[b'a'; 1_000]] {
             assert!(find(stranger).is_none(), "{}", stranger.escape_ascii());
         }
     }
@@ -624,6 +644,10 @@ mod tests {
             ("georadiusbymember a m 3 km store store", "a store"),
             ("georadius a 1 2 3 km store", "a"),
             ("geosearchstore a b fromlonlat 1 2 byradius 3 km", "a b"),
+            ("xread count 2 streams a b 0 0", "a b"),
+            ("xread streams a b 0", ""),
+            ("xreadgroup group streams streams noack streams a >", "a"),
+            ("xgroup create a g $", "a"),
             ("del", ""),
         ] {
             assert_eq!(keys(line), expected, "{line}");

@@ -317,6 +317,111 @@ fn every_command_leaves_these_effects() {
         ),
         (&["SET k w"], "RESTORE k 0 \"\\x00\\x01\\x76\\x0a\\x00\\x91\\x08\\xce\\xb2\\x19\\x38\\x8a\\xce\"", ""),
         (&[], "RESTORE k 0 nothing", ""),
+        // Streams: ids are said, and what is left instead of what was trimmed. A million is the time.
+        (&[], "XADD k * f v", "XADD k 1000000-0 f v"),
+        (&[], "XADD k 5-* f v g w", "XADD k 5-0 f v g w"),
+        (&[], "XADD k 5 f v", "XADD k 5-0 f v"),
+        (&["XADD k 5-7 f v"], "XADD k 5-8 f v", "XADD k 5-8 f v"),
+        (&["XADD k 5-7 f v"], "XADD k 5-7 f v", ""),
+        (&[], "XADD k NOMKSTREAM * f v", ""),
+        (&["XADD k 5-7 f v"], "XADD k NOMKSTREAM 6-0 f v", "XADD k 6-0 f v"),
+        (&["XADD k 5-7 f v"], "XADD k MAXLEN 5 6-0 f v", "XADD k 6-0 f v"),
+        (&["XADD k 5-7 f v"], "XADD k MAXLEN = 1 6-0 f v", "XADD k MINID = 6-0 6-0 f v"),
+        (&["XADD k 5-7 f v"], "XADD k MINID 5-8 6-0 f v", "XADD k MINID = 6-0 6-0 f v"),
+        (&["XADD k 5-7 f v"], "XADD k MAXLEN 0 6-0 f v", "XADD k MAXLEN = 0 6-0 f v"),
+        (&["XADD k 5-7 f v"], "XADD k MAXLEN ~ 1 6-0 f v", "XADD k 6-0 f v"),
+        (&["XADD k 1-0 f v", "XADD k 2-0 f v"], "XTRIM k MAXLEN 1", "XTRIM k MINID = 2-0"),
+        (&["XADD k 1-0 f v", "XADD k 2-0 f v"], "XTRIM k MINID 9", "XTRIM k MAXLEN = 0"),
+        (&["XADD k 1-0 f v"], "XTRIM k MAXLEN 1", ""),
+        (&["XADD k 1-0 f v"], "XDEL k 1-0", "XDEL k 1-0"),
+        (&["XADD k 1-0 f v"], "XDEL k 2 1 1", "XDEL k 1-0"),
+        (&["XADD k 1-0 f v"], "XDEL k 2", ""),
+        (&["XADD k 1-0 f v"], "XSETID k 2", "XSETID k 2-0 ENTRIESADDED 1 MAXDELETEDID 0-0"),
+        (&["XADD k 1-0 f v"], "XSETID k 1-0", ""),
+        (&["XADD k 1-0 f v"], "XREAD STREAMS k 0", ""),
+        (&["XADD k 1-0 f v"], "XGROUP CREATE k g $", "XGROUPSET k g 1-0 -"),
+        (&["XADD k 1-0 f v"], "XGROUP CREATE k g 0 ENTRIESREAD 7", "XGROUPSET k g 0-0 7"),
+        (&[], "XGROUP CREATE k g $ MKSTREAM", "XGROUPSET k g 0-0 -"),
+        (&[], "XGROUP CREATE k g $", ""),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XGROUP CREATE a g 0", ""),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XGROUP SETID a g 1", "XGROUPSET a g 1-0 -"),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XGROUP SETID a g 0", ""),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XGROUP DESTROY a g", "XGROUPDEL a g"),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XGROUP DESTROY a h", ""),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XGROUP CREATECONSUMER a g c", "XCONSUMERSET a g c 1000000"),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XGROUP DELCONSUMER a g c", ""),
+        (
+            &["XADD a 1-0 f v", "XGROUP CREATE a g 0", "XGROUP CREATECONSUMER a g c"],
+            "XGROUP DELCONSUMER a g c",
+            "XCONSUMERDEL a g c",
+        ),
+        (
+            &["XADD a 1-0 f v", "XADD a 2-0 f v", "XGROUP CREATE a g 0"],
+            "XREADGROUP GROUP g c STREAMS a >",
+            "XCONSUMERSET a g c 1000000; XGROUPSET a g 2-0 2; XPENDINGSET a g c 1000000 1-0 1 2-0 1",
+        ),
+        (
+            &["XADD a 1-0 f v", "XGROUP CREATE a g 0", "XGROUP CREATECONSUMER a g c"],
+            "XREADGROUP GROUP g c NOACK STREAMS a >",
+            "XGROUPSET a g 1-0 1",
+        ),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g $"], "XREADGROUP GROUP g c STREAMS a >", "XCONSUMERSET a g c 1000000"),
+        (
+            &["XADD a 1-0 f v", "XGROUP CREATE a g $", "XGROUP CREATECONSUMER a g c"],
+            "XREADGROUP GROUP g c STREAMS a >",
+            "",
+        ),
+        (
+            &["XADD a 1-0 f v", "XGROUP CREATE a g 0", "XREADGROUP GROUP g c STREAMS a >"],
+            "XREADGROUP GROUP g c STREAMS a 0",
+            "XPENDINGSET a g c 1000000 1-0 2",
+        ),
+        (
+            &["XADD a 1-0 f v", "XGROUP CREATE a g 0", "XREADGROUP GROUP g c STREAMS a >"],
+            "XACK a g 5 1",
+            "XACK a g 1-0",
+        ),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XACK a g 1", ""),
+        (
+            &["XADD a 1-0 f v", "XGROUP CREATE a g 0", "XREADGROUP GROUP g c STREAMS a >"],
+            "XCLAIM a g d 0 1 7 IDLE 400 LASTID 9",
+            "XGROUPSET a g 9-0 1; XCONSUMERSET a g d 1000000; XPENDINGSET a g d 999600 1-0 2",
+        ),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0", "XREADGROUP GROUP g c STREAMS a >"], "XCLAIM a g c 1 1 FORCE", ""),
+        (
+            &["XADD a 1-0 f v", "XGROUP CREATE a g 0", "XGROUP CREATECONSUMER a g d"],
+            "XCLAIM a g d 0 1 FORCE RETRYCOUNT 9 TIME 5 JUSTID",
+            "XPENDINGSET a g d 5 1-0 9",
+        ),
+        (
+            &[
+                "XADD a 1-0 f v",
+                "XADD a 2-0 f v",
+                "XGROUP CREATE a g 0",
+                "XREADGROUP GROUP g c STREAMS a >",
+                "XDEL a 1",
+            ],
+            "XAUTOCLAIM a g c 0 - COUNT 5 JUSTID",
+            "XACK a g 1-0; XPENDINGSET a g c 1000000 2-0 1",
+        ),
+        (&["XADD a 1-0 f v", "XGROUP CREATE a g 0"], "XPENDING a g", ""),
+        (
+            &[
+                "XADD a 1-0 f v",
+                "XADD a 2-0 f v",
+                "XDEL a 2",
+                "XGROUP CREATE a g 0",
+                "XREADGROUP GROUP g c STREAMS a >",
+            ],
+            "RENAME a k",
+            "DEL a; XADD k 1-0 f v; XSETID k 2-0 ENTRIESADDED 2 MAXDELETEDID 2-0; XGROUPSET k g 1-0 -; \
+             XCONSUMERSET k g c 1000000; XPENDINGSET k g c 1000000 1-0 1",
+        ),
+        (
+            &["XGROUP CREATE a g 5 MKSTREAM"],
+            "COPY a k",
+            "XADD k MAXLEN = 0 0-1 x y; XSETID k 0-0 ENTRIESADDED 0 MAXDELETEDID 0-0; XGROUPSET k g 5-0 -",
+        ),
     ];
     for (before, command, expected) in table {
         let mut node = Node::new(Lazy::Delete);
@@ -664,8 +769,47 @@ fn a_large_value_is_renamed_in_pieces() {
 
 // ── any commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// K is a key, V a value, N a small integer, F a number, M a member, T a time of the epoch.
+/// K is a key, V a value, N a small integer, F a number, M a member, T a time of the epoch, I an id, C a consumer.
 const TEMPLATES: &[&str] = &[
+    "x XADD K * M V",
+    "x XADD K * M V M V",
+    "x XADD K * M V",
+    "x XADD K I M V",
+    "x XADD K N-* M V",
+    "x XADD K NOMKSTREAM * M V",
+    "x XADD K MAXLEN 5 * M V",
+    "x XADD K MAXLEN ~ 5 * M V",
+    "x XADD K MINID I * M V",
+    "x XTRIM K MAXLEN N",
+    "x XTRIM K MINID ~ I",
+    "x XDEL K I I",
+    "x XSETID K 2000000 ENTRIESADDED 50",
+    "x XSETID K I",
+    "x XRANGE K - +",
+    "x XREVRANGE K + - COUNT 3",
+    "x XREAD COUNT 2 STREAMS K K I I",
+    "x XLEN K",
+    "x XGROUP CREATE K g I MKSTREAM",
+    "x XGROUP CREATE K h $ ENTRIESREAD N",
+    "x XGROUP SETID K g I",
+    "x XGROUP SETID K g 0",
+    "x XGROUP DESTROY K h",
+    "x XGROUP CREATECONSUMER K g C",
+    "x XGROUP DELCONSUMER K g C",
+    "x XREADGROUP GROUP g C STREAMS K >",
+    "x XREADGROUP GROUP g C COUNT 2 STREAMS K K > >",
+    "x XREADGROUP GROUP h C NOACK STREAMS K >",
+    "x XREADGROUP GROUP g C COUNT 3 STREAMS K I",
+    "x XREADGROUP GROUP g C STREAMS K K > 0",
+    "x XACK K g I I",
+    "x XPENDING K g",
+    "x XPENDING K g IDLE 5 - + 3 C",
+    "x XCLAIM K g C 3 I I",
+    "x XCLAIM K h C 0 I I FORCE IDLE 40 RETRYCOUNT N",
+    "x XCLAIM K g C 0 I JUSTID LASTID I",
+    "x XAUTOCLAIM K g C 5 I COUNT 2",
+    "x XAUTOCLAIM K g C 0 - JUSTID",
+    "x XINFO STREAM K FULL",
     "s SET K V",
     "s SET K N",
     "s SET K V EX 1",
@@ -834,7 +978,7 @@ fn command(random: &mut Random, now: u64, tag: &str) -> String {
             "K" => {
                 // Mostly a key of the fitting type.
                 let any = kind == "*" || random.below(12) == 0;
-                let kinds = if any { "shlmzp" } else { kind };
+                let kinds = if any { "shlmzpx" } else { kind };
                 let kind = &kinds[random.below(kinds.len())..][..1];
                 format!("{tag}{kind}{}", random.below(3))
             }
@@ -845,6 +989,12 @@ fn command(random: &mut Random, now: u64, tag: &str) -> String {
                 let number = (random.below(400) as f64 - 100.0) / 8.0;
                 word.replace('F', &number.to_string())
             }
+            // Those that were made of the time, and those that were given.
+            "I" => match random.below(3) {
+                0 => format!("{}-{}", now - random.below(200) as u64, random.below(2)),
+                _ => format!("{}-{}", random.below(30), random.below(3)),
+            },
+            "C" => ["c", "d", "e"][random.below(3)].to_owned(),
             "T" => (now as i64 + random.below(200) as i64 - 50).to_string(),
             literal => literal.to_owned(),
         };

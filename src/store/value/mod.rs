@@ -9,11 +9,13 @@ mod packed;
 mod parted;
 mod ranked;
 pub mod set;
+pub mod stream;
 pub mod zset;
 
 pub use hash::Hash;
 pub use list::List;
 pub use set::Set;
+pub use stream::Stream;
 pub use zset::Zset;
 
 use crate::buffer::Buffer;
@@ -46,6 +48,8 @@ pub enum Value {
     Set(Set),
     /// Distinct members with scores.
     Zset(Zset),
+    /// Entries by rising ids.
+    Stream(Stream),
 }
 
 impl Value {
@@ -57,10 +61,11 @@ impl Value {
             Value::List(_) => Kind::List,
             Value::Set(_) => Kind::Set,
             Value::Zset(_) => Kind::Zset,
+            Value::Stream(_) => Kind::Stream,
         }
     }
 
-    /// Whether it has nothing in it. An aggregate without members is not kept.
+    /// Whether it has nothing in it. An aggregate without members is not kept; a stream is one without entries, too.
     pub fn is_empty(&self) -> bool {
         match self {
             Value::Str(bytes) => bytes.is_empty(),
@@ -68,6 +73,7 @@ impl Value {
             Value::List(list) => list.is_empty(),
             Value::Set(set) => set.is_empty(),
             Value::Zset(zset) => zset.is_empty(),
+            Value::Stream(_) => false,
         }
     }
 
@@ -80,6 +86,7 @@ impl Value {
                 Value::List(list) => list.heap_bytes(),
                 Value::Set(set) => set.heap_bytes(),
                 Value::Zset(zset) => zset.heap_bytes(),
+                Value::Stream(stream) => stream.heap_bytes(),
             }
     }
 
@@ -91,6 +98,7 @@ impl Value {
             Value::List(list) => list.digest(),
             Value::Set(set) => set.digest(),
             Value::Zset(zset) => zset.digest(),
+            Value::Stream(stream) => stream.digest(),
         };
         digest::pair(self.kind() as u64, contents)
     }
@@ -104,6 +112,7 @@ impl Value {
             Value::List(list) => list.bytes() + list.len(),
             Value::Set(set) => set.bytes() + set.len(),
             Value::Zset(zset) => zset.bytes() + (1 + size_of::<f64>()) * zset.len(),
+            Value::Stream(stream) => stream.record_bytes(),
         }
     }
 
@@ -132,7 +141,7 @@ impl Value {
                     put_f64(score, out);
                 },
             ),
-            Value::Str(_) | Value::List(_) => (0, None),
+            Value::Str(_) | Value::List(_) | Value::Stream(_) => (0, None),
         }
     }
 
@@ -144,6 +153,7 @@ impl Value {
             Value::List(list) => list.encode(out),
             Value::Set(set) => set.encode(out),
             Value::Zset(zset) => zset.encode(out),
+            Value::Stream(stream) => stream.encode(out),
         }
     }
 
@@ -169,6 +179,7 @@ impl Value {
             Kind::List => Value::List(List::new()),
             Kind::Set => Value::Set(Set::new()),
             Kind::Zset => Value::Zset(Zset::new()),
+            Kind::Stream => Value::Stream(Stream::new()),
         }
     }
 
@@ -183,6 +194,7 @@ impl Value {
             Value::List(list) => list.extend(reader)?,
             Value::Set(set) => set.extend(reader)?,
             Value::Zset(zset) => zset.extend(reader)?,
+            Value::Stream(stream) => stream.extend(reader)?,
         }
         Ok(())
     }
@@ -195,6 +207,7 @@ impl Value {
             Value::List(list) => list.release(members),
             Value::Set(set) => set.release(members),
             Value::Zset(zset) => zset.release(members),
+            Value::Stream(stream) => stream.release(members),
         }
     }
 }
