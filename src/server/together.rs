@@ -5,6 +5,7 @@
 //! SINTERSTORE d a b      DUMP a, DUMP b ─▶ a scratch keyspace: execute ─▶ RESTORE d … REPLACE
 //! RENAME a b             DUMP a ─▶ RESTORE b … REPLACE ─▶ DEL a, if it is still the same; else again
 //! LMOVE a b LEFT RIGHT   LPOP a ─▶ RPUSH b
+//! XREAD … a b            XREAD … a, XREAD … b; for a group first a look whether all have it
 //! PFMERGE d a b          DUMP a, DUMP b ─▶ join them with d
 //! ```
 //!
@@ -21,6 +22,7 @@ use crate::runtime::local::{Local, unix_now};
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::hyperloglog::joined;
 use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE, WRONG_TYPE};
+use crate::store::command::stream::read::{Query, no_such_group};
 use crate::store::command::{self, Context, Flags, Lazy, Random, Refusal, Spec, block, find};
 use crate::store::hyperloglog::Registers;
 use crate::store::{KeyspaceStore, Value, ValueRef, rdb};
@@ -55,6 +57,7 @@ pub(super) async fn execute(
         "lmpop" | "zmpop" | "blpop" | "brpop" | "blmpop" | "bzpopmin" | "bzpopmax" | "bzmpop" => {
             pop_first(local, spec, argv, client, &mut done).await
         }
+        "xread" | "xreadgroup" => read_streams(local, argv, client, &mut done).await,
         "msetnx" => set_if_missing(local, spec, argv, client, &mut done).await,
         _ => Err(Stop::Refused(Refusal::Text("CROSSSLOT Keys in request don't hash to the same shard"))),
     };
@@ -480,6 +483,47 @@ async fn pop_first(
             break;
         }
     }
+    Ok(())
+}
+
+/// `XREAD`, `XREADGROUP`: stream after stream. That a group is missing somewhere is found before anything is delivered.
+async fn read_streams(
+    local: &Rc<Local>,
+    argv: Argv<'_>,
+    client: &mut ClientSession,
+    out: &mut Vec<u8>,
+) -> Result<(), Stop> {
+    let query = Query::parse(argv)?;
+    for (key, id) in query.streams() {
+        let look: &[&[u8]] = match query.group {
+            Some((group, _)) => &[b"XPENDING", key, group],
+            None => &[b"XLEN", key],
+        };
+        match (try_ask(local, client, look).await, query.group) {
+            (reply, Some((group, _))) if reply.starts_with(b"-NOGROUP") => return Err(no_such_group(key, group).into()),
+            (reply, _) if reply.starts_with(b"-") => return Err(Stop::Answered(reply)),
+            _ => query.behind(id)?,
+        };
+    }
+    let streams = query.streams().len();
+    let options: Vec<&[u8]> = argv.iter().take(argv.len() - 2 * streams).collect();
+    let (mut found, mut body) = (0, Vec::new());
+    for (key, id) in query.streams() {
+        let args: Vec<&[u8]> = options.iter().copied().chain([key, id]).collect();
+        let reply = ask(local, client, &args).await?;
+        // One stream: an array or a map of one.
+        if let Some(stream) = reply.strip_prefix(b"*1\r\n").or_else(|| reply.strip_prefix(b"%1\r\n")) {
+            found += 1;
+            body.extend_from_slice(stream);
+        }
+    }
+    let mut reply = Reply::new(out, client.protocol);
+    match (found, client.protocol) {
+        (0, _) => reply.null_array(),
+        (found, Protocol::Resp2) => reply.array(found),
+        (found, Protocol::Resp3) => reply.map(found),
+    }
+    reply.raw(&body);
     Ok(())
 }
 
