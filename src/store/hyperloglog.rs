@@ -86,6 +86,12 @@ pub struct Sketch<'a> {
     form: Form,
 }
 
+impl Default for Sketch<'_> {
+    fn default() -> Self {
+        Sketch::new()
+    }
+}
+
 impl<'a> Sketch<'a> {
     /// One without elements.
     pub fn new() -> Sketch<'a> {
@@ -278,6 +284,12 @@ fn merge_runs(bytes: &mut Vec<u8>, mut at: usize) {
 pub struct Registers {
     ranks: Box<[u8; REGISTERS]>,
     has_dense: bool,
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Registers::new()
+    }
 }
 
 impl Registers {
