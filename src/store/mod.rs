@@ -32,6 +32,7 @@ mod message;
 #[cfg(test)]
 mod model;
 mod prefetch;
+pub mod published;
 pub mod rdb;
 mod slab;
 mod slot;
