@@ -90,6 +90,18 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 10;
 /// Bytes of a HyperLogLog in its sparse form; Redis calls this `hll-sparse-max-bytes`.
 pub const SPARSE_SKETCH_BYTES_MAX: usize = 3_000;
 
+/// Keys of which one step looks whether they have expired, about.
+pub const EXPIRY_STEP_KEYS: usize = 2_048;
+
+/// Ticks between two looks for keys that have expired.
+pub const EXPIRY_TICKS: u64 = 10;
+
+/// Keys that are remembered as those that could be evicted next.
+pub const EVICTION_POOL_KEYS: usize = 16;
+
+/// Keys that are evicted before one command, or in one tick, at most.
+pub const EVICTIONS_MAX: usize = 128;
+
 /// Entries that one call of `reclaim` frees, about; an entry with a box counts for several.
 pub const RECLAIM_ENTRIES_MAX: usize = 512;
 

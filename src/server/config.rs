@@ -21,6 +21,7 @@ use super::size::Size;
 use crate::handshake::Password;
 use crate::id::ShardCount;
 use crate::limits::{PASSWORD_BYTES_MAX, REPLICA_ID_BYTES_MAX, REPLICA_SLOTS_MAX, SHARDS_MAX};
+use crate::shard::memory::{MemoryLimit, Policy};
 
 /// Everything a node is told, checked and complete.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +44,12 @@ pub struct Config {
     pub protected_mode: bool,
     /// Whether `DEBUG` damages data for clients of the same machine.
     pub enable_debug_command: bool,
+    /// Bytes of keys, values and tables of all shards; 0: no limit.
+    pub maxmemory: u64,
+    /// What goes at the limit.
+    pub maxmemory_policy: Policy,
+    /// Keys that are looked at for one that goes.
+    pub maxmemory_samples: usize,
     /// The password of the upstream.
     pub masterauth: Option<Password>,
     /// Seconds after which a client that says nothing is closed; 0: never.
@@ -205,6 +212,9 @@ impl Default for Config {
             requirepass: None,
             protected_mode: true,
             enable_debug_command: false,
+            maxmemory: 0,
+            maxmemory_policy: Policy::NoEviction,
+            maxmemory_samples: 5,
             masterauth: None,
             timeout: 0,
             tcp_keepalive: 300,
@@ -240,6 +250,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What each shard may hold: an equal share.
+    pub fn memory_limit(&self) -> MemoryLimit {
+        let bytes = self.maxmemory.div_ceil(u64::from(self.shards.get())) as usize;
+        MemoryLimit { bytes, policy: self.maxmemory_policy, samples: self.maxmemory_samples }
+    }
+
     /// Reads the text of a configuration file (a name for messages, and what it holds), then `flags`, pairs of a key
     /// and its text.
     ///
@@ -533,13 +549,10 @@ pub(super) const KEYS: &[Key] = &[
         alias: None,
         value: "SIZE",
         default: "0",
-        help: "Bytes of data; only 0, no limit, for now",
+        help: "Bytes of keys and values, an equal share for each shard; 0 is no limit",
         live: true,
-        show: |_| "0".to_owned(),
-        set: |_, text| match text.parse() {
-            Ok(Size(0)) => Ok(()),
-            _ => Err("0: a limit is not supported yet".into()),
-        },
+        show: |config| Size(config.maxmemory).to_string(),
+        set: |draft, text| size(text, 0..=1 << 50).map(|bytes| draft.config.maxmemory = bytes),
     },
     Key {
         section: "server",
@@ -547,13 +560,25 @@ pub(super) const KEYS: &[Key] = &[
         alias: None,
         value: "POLICY",
         default: "noeviction",
-        help: "What to do at the limit; only noeviction for now",
+        help: "What goes at the limit: noeviction, allkeys-lru, volatile-ttl …",
         live: true,
-        show: |_| "noeviction".to_owned(),
-        set: |_, text| match text {
-            "noeviction" => Ok(()),
-            _ => Err("noeviction: eviction is not supported yet".into()),
+        show: |config| config.maxmemory_policy.to_string(),
+        set: |draft, text| {
+            let allowed = "noeviction, allkeys-lru, allkeys-lfu, allkeys-random, volatile-lru, volatile-lfu, \
+                           volatile-random or volatile-ttl";
+            parsed(text, allowed).map(|policy| draft.config.maxmemory_policy = policy)
         },
+    },
+    Key {
+        section: "server",
+        name: "maxmemory_samples",
+        alias: None,
+        value: "N",
+        default: "5",
+        help: "Keys that are looked at for one that goes",
+        live: true,
+        show: |config| config.maxmemory_samples.to_string(),
+        set: |draft, text| number(text, 1..=64).map(|n| draft.config.maxmemory_samples = n as usize),
     },
     Key {
         section: "server",
@@ -1231,12 +1256,13 @@ mod tests {
             ("[server]\nshards = 1025", "kevy.toml: shards = \"1025\": must be a whole number from 0 to 1024"),
             ("[server]\nshards = 1\nthreads = 1", "kevy.toml: threads = \"1\": is another name for shards, also given"),
             (
-                "[server]\nmaxmemory = \"1gb\"",
-                "kevy.toml: maxmemory = \"1gb\": must be 0: a limit is not supported yet",
+                "[server]\nmaxmemory = \"much\"",
+                "kevy.toml: maxmemory = \"much\": must be a size from 0 to 1pb, such as 64mb",
             ),
             (
-                "[server]\nmaxmemory_policy = \"allkeys-lru\"",
-                "kevy.toml: maxmemory_policy = \"allkeys-lru\": must be noeviction: eviction is not supported yet",
+                "[server]\nmaxmemory_policy = \"lru\"",
+                "kevy.toml: maxmemory_policy = \"lru\": must be noeviction, allkeys-lru, allkeys-lfu, allkeys-random, \
+                 volatile-lru, volatile-lfu, volatile-random or volatile-ttl",
             ),
             ("[server]\ndir = \"/no/such\"", "kevy.toml: dir = \"/no/such\": must be a directory that exists"),
             (
@@ -1247,7 +1273,7 @@ mod tests {
             (
                 "[server]\nrole = \"primary\"",
                 "kevy.toml: role = \"primary\": unknown key; there are bind, port, shards, cpus, dir, maxclients, \
-                 requirepass, protected_mode, enable_debug_command, maxmemory, maxmemory_policy, timeout, tcp_keepalive, \
+                 requirepass, protected_mode, enable_debug_command, maxmemory, maxmemory_policy, maxmemory_samples, timeout, tcp_keepalive, \
                  client_query_buffer_limit, client_output_buffer_limit, slowlog_log_slower_than, slowlog_max_len, \
                  latency_monitor_threshold, cluster_enabled",
             ),

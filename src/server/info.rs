@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::id::{Generation, Offset};
 use crate::resp::Reply;
+use crate::shard::memory::Policy;
 use crate::shard::meter::Stats;
 use crate::source::Lag;
 
@@ -28,6 +29,10 @@ pub struct Snapshot {
     pub uptime_seconds: u64,
     /// Client connections that are allowed at a time.
     pub maxclients: u32,
+    /// Bytes that the node may hold; 0: no limit.
+    pub maxmemory: u64,
+    /// What goes at the limit.
+    pub maxmemory_policy: Policy,
     /// Bytes of resident memory.
     pub used_memory_rss: u64,
     /// Processor time of the process in user mode, in microseconds.
@@ -91,6 +96,8 @@ pub struct Shard {
     pub used_memory: u64,
     /// Keys that expired so far.
     pub expired_keys: u64,
+    /// Keys that went because there was no memory left.
+    pub evicted_keys: u64,
     /// Times that its executor made no progress for a second.
     pub stalls: u64,
     /// The longest time that one task kept it to itself.
@@ -401,8 +408,8 @@ impl Snapshot {
         line(out, format_args!("used_memory_dataset:{}", self.used_memory()));
         line(out, format_args!("mem_fragmentation_ratio:{:.2}", self.fragmentation()));
         line(out, format_args!("mem_allocator:mimalloc"));
-        line(out, format_args!("maxmemory:0"));
-        line(out, format_args!("maxmemory_policy:noeviction"));
+        line(out, format_args!("maxmemory:{}", self.maxmemory));
+        line(out, format_args!("maxmemory_policy:{}", self.maxmemory_policy));
     }
 
     /// Bytes of data on all shards.
@@ -474,7 +481,7 @@ impl Snapshot {
         line(out, format_args!("total_connections_received:{}", self.sum(|s| s.accepted)));
         line(out, format_args!("total_commands_processed:{}", self.sum(|s| s.commands)));
         line(out, format_args!("expired_keys:{}", self.sum(|s| s.expired_keys)));
-        line(out, format_args!("evicted_keys:0"));
+        line(out, format_args!("evicted_keys:{}", self.sum(|s| s.evicted_keys)));
         line(out, format_args!("rejected_connections:{}", self.sum(|s| s.rejected)));
         line(out, format_args!("pubsub_channels:{}", self.sum(|s| s.channels)));
         line(out, format_args!("pubsub_patterns:{}", self.sum(|s| s.patterns)));
@@ -763,6 +770,8 @@ mod tests {
             tcp_port: 6004,
             uptime_seconds: 90_000,
             maxclients: 10_000,
+            maxmemory: 0,
+            maxmemory_policy: Policy::NoEviction,
             used_memory_rss: 5_000_000,
             cpu_user_micros: 1_500_000,
             cpu_system_micros: 250,

@@ -62,7 +62,6 @@ const FIXED: &[(&str, &str)] = &[
     ("lazyfree-lazy-user-del", "yes"),
     ("lfu-decay-time", "1"),
     ("lfu-log-factor", "10"),
-    ("maxmemory-samples", "5"),
     ("notify-keyspace-events", ""),
     ("repl-diskless-sync", "yes"),
     ("repl-disable-tcp-nodelay", "no"),

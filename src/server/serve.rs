@@ -24,7 +24,7 @@ use crate::runtime::clock::{now, sleep};
 use crate::runtime::cpus::{CpuSetting, Placement};
 use crate::runtime::executor::{self, Executors, Plan, Queue};
 use crate::runtime::listener::{BindError, Connection, Listener};
-use crate::runtime::local::{Answer, Local, Request};
+use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::runtime::mesh::{Mesh, mesh};
 use crate::runtime::ring::ring;
 use crate::runtime::shutdown::Shutdown;
@@ -80,7 +80,8 @@ pub(super) fn run(config: Config, machine: Machine) -> Result<(), Failure> {
     let seeds =
         shards.shards().zip(mesh(shards, limits::MESH_REQUESTS)).zip(replicas).map(|((shard, mesh), replicas)| {
             let role = shared.first_role(shard, generation);
-            let core = Shard::new(shard, shards, role, random());
+            let mut core = Shard::new(shard, shards, role, random());
+            core.set_memory_limit(shared.config.memory_limit(), unix_now());
             Seed { shared: Arc::clone(&shared), mesh, clients: clients.take(), replicas, core }
         });
     let seeds = seeds.collect();
@@ -287,6 +288,9 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         while scrub(&local) {
             turn.pass_if_over().await;
         }
+        while tick.is_multiple_of(limits::EXPIRY_TICKS) && expire(&local) {
+            turn.pass_if_over().await;
+        }
         node.clock.set(now());
         if tick.is_multiple_of(limits::SWEEP_TICKS) {
             end_silent_clients(&node);
@@ -296,6 +300,10 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
             }
         }
         let mut core = local.core();
+        core.evict(unix_now());
+        if core.end_turn() {
+            local.to_send.raise();
+        }
         if tick.is_multiple_of(limits::SWEEP_TICKS) && !core.store.watched.is_empty() {
             core.store.watched.sweep();
         }
@@ -347,6 +355,16 @@ fn note_streams(node: &Node) {
 fn scrub(local: &Local) -> bool {
     let Scrubbed { sends, more } = local.core().scrub(now());
     if sends {
+        local.to_send.raise();
+    }
+    more
+}
+
+/// One step of deleting what has expired. `true`: there is more.
+fn expire(local: &Local) -> bool {
+    let mut core = local.core();
+    let more = core.expire_some(unix_now());
+    if core.end_turn() {
         local.to_send.raise();
     }
     more

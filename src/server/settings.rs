@@ -15,7 +15,7 @@ use super::config::{Config, ConfigError};
 use super::node::Node;
 use super::size::Size;
 use crate::id::ShardId;
-use crate::runtime::local::Local;
+use crate::runtime::local::{Local, unix_now};
 use crate::shard::Role;
 use crate::shard::meter::Limits;
 
@@ -86,6 +86,9 @@ fn settle(local: &Rc<Local>, next: &Settings) {
     *node.settings.borrow_mut() = next.clone();
     let mut core = local.core();
     core.meter.set_limits(next.meter_limits());
+    if core.memory_limit() != next.memory_limit() {
+        core.set_memory_limit(next.memory_limit(), unix_now());
+    }
     match &mut core.role {
         Role::Standalone => {}
         Role::Primary(source) => {

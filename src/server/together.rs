@@ -23,7 +23,7 @@ use crate::snapshot::{Keyspace, Located};
 use crate::store::command::hyperloglog::joined;
 use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE, WRONG_TYPE};
 use crate::store::command::stream::read::{Query, no_such_group};
-use crate::store::command::{self, Context, Flags, Lazy, Random, Refusal, Spec, block, find};
+use crate::store::command::{self, Context, Flags, Lazy, Random, Refusal, Spec, block, find, find_undoing};
 use crate::store::hyperloglog::Registers;
 use crate::store::{KeyspaceStore, Value, ValueRef, rdb};
 use crate::wire::{Argv, Command, Room};
@@ -98,6 +98,17 @@ async fn ask(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) -> R
 
 async fn try_ask(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) -> Vec<u8> {
     let Some(spec) = find(args[0]) else { unreachable!("steps are commands of the table") };
+    execute_step(local, client, spec, args).await
+}
+
+/// As [`ask`], of a step that undoes another one: what was taken goes back, also where no memory is left.
+async fn undo(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) -> Result<Vec<u8>, Stop> {
+    let Some(spec) = find_undoing(args[0]) else { unreachable!("what undoes steps is known") };
+    let reply = execute_step(local, client, spec, args).await;
+    if reply.first() == Some(&b'-') { Err(Stop::Answered(reply)) } else { Ok(reply) }
+}
+
+async fn execute_step(local: &Rc<Local>, client: &mut ClientSession, spec: &'static Spec, args: &[&[u8]]) -> Vec<u8> {
     let command = Command::new(args);
     let mut ranges = Vec::new();
     let keys = spec.keys(arguments_of(&command, &mut ranges));
@@ -315,7 +326,12 @@ async fn rename(
         && let Err(stop) = put(local, client, to, &payload, expiry, true).await
     {
         // Back where it was; what somebody wrote there meanwhile is newer.
-        put(local, client, from, &payload, expiry, false).await?;
+        let mut digits = itoa::Buffer::new();
+        let back: [&[u8]; 5] = [b"RESTORE", from, digits.format(expiry).as_bytes(), &payload, b"ABSTTL"];
+        match undo(local, client, &back).await {
+            Err(Stop::Answered(reply)) if reply.starts_with(b"-BUSYKEY") => {}
+            undone => _ = undone?,
+        }
         return Err(stop);
     }
     done(client, only_missing, out)
@@ -438,7 +454,8 @@ pub(super) async fn give(
         && let Err(Stop::Answered(error)) = ask(local, client, &[verb(moved.to_left), &moved.to, element]).await
     {
         // The other key holds something else: the element goes back.
-        try_ask(local, client, &[verb(moved.from_left), &moved.from, element]).await;
+        // It is there again or, where that key became something else meanwhile, nowhere.
+        let _ = undo(local, client, &[verb(moved.from_left), &moved.from, element]).await;
         out.extend_from_slice(&error);
         return;
     }
@@ -460,7 +477,7 @@ async fn move_member(
     }
     if moved && let Err(stop) = ask(local, client, &[b"SADD", to, member]).await {
         // Since it was looked at, the other key became something else: the member goes back.
-        ask(local, client, &[b"SADD", from, member]).await?;
+        undo(local, client, &[b"SADD", from, member]).await?;
         return Err(stop);
     }
     Reply::new(out, client.protocol).integer(moved.into());

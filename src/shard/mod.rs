@@ -12,12 +12,14 @@
 
 pub mod batch;
 pub mod following;
+pub mod memory;
 pub mod meter;
 pub mod router;
 pub mod waiting;
 
 pub use batch::{Batch, Body, Done, FrameBatch, Gate};
 pub use following::{Following, Offered, Refused};
+use memory::{Memory, MemoryLimit};
 pub use router::Router;
 pub use waiting::{Claim, Served, Waiter};
 
@@ -26,11 +28,12 @@ use crate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotR
 use crate::limits;
 use crate::resp::Reply;
 use crate::slotset::SlotSet;
-use crate::snapshot::Located;
+use crate::snapshot::{Keyspace, Located};
 use crate::source::Source;
 use crate::source::scrub::Scrubbed;
-use crate::store::command::{Context, Lazy, Random, Spec, execute};
-use crate::store::{KeyspaceStore, Message};
+use crate::store::command::refusal::NO_MEMORY;
+use crate::store::command::{Context, Flags, Lazy, Random, Spec, execute, has_expired};
+use crate::store::{KeyspaceStore, Message, ScanCursor};
 use crate::wire::{Argv, Command, Effects, Room};
 
 /// One shard.
@@ -47,6 +50,10 @@ pub struct Shard {
     counters: Counters,
     /// What commands cost.
     pub meter: Meter,
+    /// How much it may hold.
+    memory: Memory,
+    /// Where the walk goes on that looks for keys which have expired.
+    expire_next: ScanCursor,
     /// What one group may take of the stream.
     room: Room,
     /// What the transaction under way has done so far.
@@ -122,6 +129,8 @@ pub struct Counters {
     pub writes: u64,
     /// Keys removed because they had expired.
     pub expired_keys: u64,
+    /// Keys removed because there was no memory left.
+    pub evicted_keys: u64,
 }
 
 impl Shard {
@@ -135,6 +144,8 @@ impl Shard {
             random: Random::seeded(seed),
             counters: Counters::default(),
             meter: Meter::new(),
+            memory: Memory::default(),
+            expire_next: ScanCursor::START,
             room: Room::WHOLE,
             group: None,
             waiting: waiting::Waiting::default(),
@@ -193,6 +204,10 @@ impl Shard {
                 if writes { Lazy::Delete } else { Lazy::Hide }
             }
         };
+        if self.memory.limit().bytes > 0 && spec.flags.has(Flags::DENYOOM) && !self.has_memory(now) {
+            reply.error(NO_MEMORY);
+            return;
+        }
         let mut context = Context {
             store: &mut self.store,
             now,
@@ -205,6 +220,68 @@ impl Shard {
         if effects != Effects::None {
             self.record(effects, argv);
         }
+    }
+
+    /// Limits what it holds, from now on.
+    pub fn set_memory_limit(&mut self, limit: MemoryLimit, now: UnixMs) {
+        self.memory.set_limit(limit, &mut self.store, now);
+    }
+
+    /// How much it may hold.
+    pub fn memory_limit(&self) -> MemoryLimit {
+        self.memory.limit()
+    }
+
+    /// Whether a command that may need memory is executed: keys go until there is some, or as many as may at a time. Inside a transaction
+    /// none goes, so that its effects are only its own. A replica holds what its primary holds.
+    #[cold]
+    fn has_memory(&mut self, now: UnixMs) -> bool {
+        if matches!(self.role, Role::Replica(_)) || !self.memory.is_over(&self.store) {
+            return true;
+        }
+        if self.group.is_none() {
+            self.evict(now);
+        }
+        !(self.memory.is_over(&self.store) && self.memory.is_hopeless())
+    }
+
+    /// Evicts keys while it is over its limit, but not too many at a time: to be called now and then, and before commands that need
+    /// memory. Never on a replica.
+    pub fn evict(&mut self, now: UnixMs) {
+        self.store.tick(now);
+        if matches!(self.role, Role::Replica(_)) {
+            return;
+        }
+        for _ in 0..limits::EVICTIONS_MAX {
+            if !self.memory.is_over(&self.store) {
+                return;
+            }
+            let Some((at, key)) = self.memory.choose(&self.store, &mut self.random, now) else { return };
+            self.store.remove(at, &key);
+            self.counters.evicted_keys += 1;
+            self.record(Effects::One(Command::new(&[b"DEL", &*key])), Argv::new(&[], &[]));
+        }
+    }
+
+    /// Deletes keys that have expired, of the next ones in a walk over those slots that have some which expire: one step of what nobody
+    /// who reads does. `true`: many had, and the next step is worth its time at once. A replica waits for its primary's word.
+    pub fn expire_some(&mut self, now: UnixMs) -> bool {
+        if matches!(self.role, Role::Replica(_)) || self.store.expires() == 0 {
+            return false;
+        }
+        let (mut looked, mut expired) = (0, Vec::new());
+        self.expire_next = self.store.scan_expiring(self.expire_next, limits::EXPIRY_STEP_KEYS, |entry| {
+            looked += usize::from(entry.expiry().is_some());
+            if has_expired(&entry, now) {
+                expired.push(Box::<[u8]>::from(entry.key()));
+            }
+        });
+        for key in &expired {
+            self.store.remove(self.store.locate(key), key);
+            self.record(Effects::One(Command::new(&[b"DEL", &**key])), Argv::new(&[], &[]));
+        }
+        self.counters.expired_keys += expired.len() as u64;
+        expired.len() * 4 > looked
     }
 
     /// Where its stream stands, where it is a primary's. Compared before and after, it tells whether commands changed anything.

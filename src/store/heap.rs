@@ -2,14 +2,15 @@
 //! too large. It does not know where an entry is looked for.
 //!
 //! ```text
-//! entry  4 bytes                          8, if flagged
-//!        │ flags 8 │ key 12 │ value 12 │  │ expiry │  key bytes  │ value bytes │
-//!                    lengths in bytes                 or nothing    or the number of a box
+//! entry  4 bytes                          8, if flagged   4, if flagged
+//!        │ flags 8 │ key 12 │ value 12 │  │ expiry │      │ use │       key bytes  │ value bytes │
+//!                    lengths in bytes                                   or nothing    or the number of a box
 //!
 //! box    value, and the key if even that is too long for the slab
 //! ```
 
 use super::slab::{Handle, Slab, Word};
+use super::used::{Tracking, Used};
 use super::value::list::Thawed;
 use super::{Entry, Value, ValueRef, prefetch};
 use crate::id::UnixMs;
@@ -36,6 +37,8 @@ pub(super) struct Heap {
     dying: Vec<Value>,
     /// What dumps of lists leave, the same.
     pub thawed: Thawed,
+    /// What entries that are made say about their use.
+    used_first: Option<Used>,
 }
 
 #[derive(Debug)]
@@ -58,6 +61,7 @@ impl Header {
     const HAS_EXPIRY: u32 = 1;
     const HAS_BOX: u32 = 2;
     const HAS_KEY_IN_BOX: u32 = 4;
+    const HAS_USE: u32 = 8;
     const BYTES: usize = 4;
     const LEN_BITS: u32 = 12;
     const LEN_MASK: u32 = (1 << Header::LEN_BITS) - 1;
@@ -79,8 +83,13 @@ impl Header {
     }
 
     #[inline]
-    fn key_at(self) -> usize {
+    fn use_at(self) -> usize {
         if self.has(Header::HAS_EXPIRY) { Header::BYTES + 8 } else { Header::BYTES }
+    }
+
+    #[inline]
+    fn key_at(self) -> usize {
+        self.use_at() + if self.has(Header::HAS_USE) { Used::BYTES } else { 0 }
     }
 
     #[inline]
@@ -109,7 +118,13 @@ impl Heap {
             boxed_bytes: 0,
             dying: Vec::new(),
             thawed: Thawed::default(),
+            used_first: None,
         }
+    }
+
+    /// Says what entries that are made from now on say about their use.
+    pub fn set_tracking(&mut self, tracking: Tracking, now: UnixMs) {
+        self.used_first = Used::first(tracking, now);
     }
 
     /// Bytes of all entries, those of their boxes included.
@@ -202,12 +217,13 @@ impl Heap {
     #[inline]
     pub fn alloc(&mut self, key: &[u8], content: Content<'_>, expiry: Option<UnixMs>) -> Handle {
         let value = match content {
-            Content::Str(value) if inline_len(key, value, expiry) <= ENTRY_BYTES_MAX => value,
+            Content::Str(value) if inline_len(key, value, expiry, self.used_first) <= ENTRY_BYTES_MAX => value,
             content => return self.alloc_boxed(key, content, expiry),
         };
-        let len = inline_len(key, value, expiry);
-        let handle = self.slab.alloc(len.div_ceil(size_of::<Word>()));
-        write(self.slab.get_mut(handle, len.div_ceil(size_of::<Word>())), 0, key, value, expiry);
+        let used = self.used_first;
+        let units = inline_len(key, value, expiry, used).div_ceil(size_of::<Word>());
+        let handle = self.slab.alloc(units);
+        write(self.slab.get_mut(handle, units), 0, key, value, expiry, used);
         handle
     }
 
@@ -217,15 +233,16 @@ impl Heap {
             Content::Str(string) => Box::new(Value::Str(string.into())),
             Content::Boxed(value) => value,
         };
-        let fits = inline_len(key, &[0; BOX_NUMBER_BYTES], expiry) <= ENTRY_BYTES_MAX;
+        let used = self.used_first;
+        let fits = inline_len(key, &[0; BOX_NUMBER_BYTES], expiry, used) <= ENTRY_BYTES_MAX;
         let (key, boxed_key, flags) = match fits {
             true => (key, None, Header::HAS_BOX),
             false => (&[][..], Some(key.into()), Header::HAS_BOX | Header::HAS_KEY_IN_BOX),
         };
         let number = self.put_box(Boxed { key: boxed_key, value }).to_le_bytes();
-        let units = inline_len(key, &number, expiry).div_ceil(size_of::<Word>());
+        let units = inline_len(key, &number, expiry, used).div_ceil(size_of::<Word>());
         let handle = self.slab.alloc(units);
-        write(self.slab.get_mut(handle, units), flags, key, &number, expiry);
+        write(self.slab.get_mut(handle, units), flags, key, &number, expiry, used);
         handle
     }
 
@@ -247,16 +264,69 @@ impl Heap {
     #[inline]
     pub fn replace(&mut self, old: Handle, key: &[u8], content: Content<'_>, expiry: Option<UnixMs>) -> Handle {
         if let Content::Str(value) = content {
-            let len = inline_len(key, value, expiry);
+            let used = self.used_of_next(old);
+            let len = inline_len(key, value, expiry, used);
             let units = len.div_ceil(size_of::<Word>());
             if len <= ENTRY_BYTES_MAX && units == self.slab.units_of(old) && !self.has_box(old) {
-                write(self.slab.get_mut(old, units), 0, key, value, expiry);
+                write(self.slab.get_mut(old, units), 0, key, value, expiry, used);
                 return old;
             }
         }
+        let used = self.used_of_next(old);
         let new = self.alloc(key, content, expiry);
         self.free(old);
+        if let Some(used) = used {
+            self.set_used(new, used);
+        }
         new
+    }
+
+    /// What an entry says about its use that comes in the place of `old`: how often a key is used is not forgotten.
+    #[inline]
+    fn used_of_next(&self, old: Handle) -> Option<Used> {
+        let first = self.used_first?;
+        let old = self.used(old).filter(|used| used.is_frequency() && first.is_frequency());
+        Some(old.unwrap_or(first))
+    }
+
+    /// What an entry says about its use, if it does.
+    #[inline]
+    pub fn used(&self, handle: Handle) -> Option<Used> {
+        let bytes = self.bytes(handle);
+        let header = Header::of(bytes);
+        if !header.has(Header::HAS_USE) {
+            return None;
+        }
+        bytes[header.use_at()..].first_chunk().map(|bytes| Used::from_bytes(*bytes))
+    }
+
+    /// Writes down that an entry is used now; it may have another handle then.
+    pub fn note_use(&mut self, handle: Handle, now: UnixMs, random: u64) -> Handle {
+        let Some(first) = self.used_first else { return handle };
+        match self.used(handle).filter(|used| used.is_frequency() == first.is_frequency()) {
+            Some(used) => {
+                self.set_used(handle, used.again(now, random));
+                handle
+            }
+            None if self.used(handle).is_some() => {
+                self.set_used(handle, first);
+                handle
+            }
+            None => {
+                let expiry = expiry_of(self.bytes(handle), Header::of(self.bytes(handle)));
+                self.reshape(handle, expiry, Some(first))
+            }
+        }
+    }
+
+    /// Changes what an entry says about its use, if it does.
+    fn set_used(&mut self, handle: Handle, used: Used) {
+        let header = Header::of(self.bytes(handle));
+        if header.has(Header::HAS_USE) {
+            let (units, at) = (self.slab.units_of(handle), header.use_at());
+            let bytes = self.slab.get_mut(handle, units).as_flattened_mut();
+            bytes[at..at + Used::BYTES].copy_from_slice(&used.to_bytes());
+        }
     }
 
     /// Gives an entry another expiry; it may have another handle then.
@@ -270,23 +340,30 @@ impl Heap {
             }
             return old;
         }
+        self.reshape(old, expiry, self.used(old))
+    }
+
+    /// Gives an entry what it has not beside its key, or takes it away.
+    fn reshape(&mut self, old: Handle, expiry: Option<UnixMs>, used: Option<Used>) -> Handle {
+        let header = Header::of(self.bytes(old));
         // Key and value keep their bytes, the number of a box among them.
         let mut copy = [0; ENTRY_BYTES_MAX];
         let (key_len, value_len) = (header.value_at() - header.key_at(), header.end() - header.value_at());
         let both = key_len + value_len;
         copy[..both].copy_from_slice(&self.bytes(old)[header.key_at()..header.end()]);
         let (key, value) = copy[..both].split_at(key_len);
-        if inline_len(key, value, expiry) > ENTRY_BYTES_MAX {
+        if inline_len(key, value, expiry, used) > ENTRY_BYTES_MAX {
             return self.move_into_box(old, expiry);
         }
-        let units = inline_len(key, value, expiry).div_ceil(size_of::<Word>());
+        let units = inline_len(key, value, expiry, used).div_ceil(size_of::<Word>());
         let new = if units == self.slab.units_of(old) {
             old
         } else {
             self.slab.free(old);
             self.slab.alloc(units)
         };
-        write(self.slab.get_mut(new, units), header.0 & !Header::HAS_EXPIRY & 0xff, key, value, expiry);
+        let flags = header.0 & (Header::HAS_BOX | Header::HAS_KEY_IN_BOX);
+        write(self.slab.get_mut(new, units), flags, key, value, expiry, used);
         new
     }
 
@@ -372,19 +449,24 @@ impl Heap {
 }
 
 #[inline]
-fn inline_len(key: &[u8], value: &[u8], expiry: Option<UnixMs>) -> usize {
+fn inline_len(key: &[u8], value: &[u8], expiry: Option<UnixMs>, used: Option<Used>) -> usize {
     let fixed = if expiry.is_some() { Header::BYTES + 8 } else { Header::BYTES };
-    fixed + key.len() + value.len()
+    let used = if used.is_some() { Used::BYTES } else { 0 };
+    fixed + used + key.len() + value.len()
 }
 
 #[inline]
-fn write(item: &mut [Word], flags: u32, key: &[u8], value: &[u8], expiry: Option<UnixMs>) {
+fn write(item: &mut [Word], flags: u32, key: &[u8], value: &[u8], expiry: Option<UnixMs>, used: Option<Used>) {
     let bytes = item.as_flattened_mut();
     let flags = if expiry.is_some() { flags | Header::HAS_EXPIRY } else { flags };
+    let flags = if used.is_some() { flags | Header::HAS_USE } else { flags };
     let header = Header::new(flags, key.len(), value.len());
     bytes[..Header::BYTES].copy_from_slice(&header.0.to_le_bytes());
     if let Some(expiry) = expiry {
         bytes[Header::BYTES..Header::BYTES + 8].copy_from_slice(&expiry.get().to_le_bytes());
+    }
+    if let Some(used) = used {
+        bytes[header.use_at()..header.key_at()].copy_from_slice(&used.to_bytes());
     }
     bytes[header.key_at()..header.value_at()].copy_from_slice(key);
     bytes[header.value_at()..header.end()].copy_from_slice(value);

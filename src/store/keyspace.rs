@@ -9,9 +9,11 @@
 
 use super::dump::Step;
 use super::heap::Content;
+use super::slab::Handle;
 use super::slot::{Change, Slot, Storage};
 use super::sum::{SlotSum, Stepped};
 use super::table::Table;
+use super::used::{Tracking, Used};
 use super::{Awaited, Entry, Message, Value, ValueRef, Watched, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
 use crate::limits::{DIGEST_STEP_BYTES, DUMP_STEP_KEYS_MAX, RECLAIM_ENTRIES_MAX, VALUE_PIECE_BYTES};
@@ -97,8 +99,17 @@ pub struct KeyspaceStore {
     pub awaited: Awaited,
     /// Bytes of a value that is dumped whole.
     value_piece_bytes: usize,
+    /// What is written down about the use of keys.
+    tracking: Tracking,
+    /// Since when.
+    tracked_since: UnixMs,
     /// Messages that were applied and not taken; `None`: nobody wants them.
     messages: Option<Vec<Message>>,
+}
+
+/// Where in a slot something is looked for: independent of which slot it is.
+fn near(random: u64) -> u64 {
+    super::digest::pair(random, 0)
 }
 
 #[derive(Debug)]
@@ -133,8 +144,59 @@ impl KeyspaceStore {
             watched: Watched::default(),
             awaited: Awaited::default(),
             value_piece_bytes: VALUE_PIECE_BYTES,
+            tracking: Tracking::Off,
+            tracked_since: UnixMs::new(0),
             messages: None,
         }
+    }
+
+    /// Says what is written down about the use of keys from now on. Keys that are there say nothing until they are used.
+    pub fn track(&mut self, tracking: Tracking, now: UnixMs) {
+        if tracking != self.tracking {
+            (self.tracking, self.tracked_since) = (tracking, now);
+        }
+        self.storage.heap.set_tracking(tracking, now);
+    }
+
+    /// What is written down about the use of keys.
+    #[inline]
+    pub fn tracking(&self) -> Tracking {
+        self.tracking
+    }
+
+    /// Says what time it is: keys that are made count as used then.
+    #[inline]
+    pub fn tick(&mut self, now: UnixMs) {
+        if self.tracking != Tracking::Off {
+            self.storage.heap.set_tracking(self.tracking, now);
+        }
+    }
+
+    /// Writes down that a live key is used now, if it is there and somebody wants to know.
+    pub fn note_use(&mut self, at: Located, key: &[u8], now: UnixMs, random: u64) {
+        if self.tracking != Tracking::Off {
+            self.live[at.slot.index()].note_use(&mut self.storage, at.hash, key, now, random);
+        }
+    }
+
+    /// Seconds since a live key was used last. Where it was not since times are tracked: as many as they are; where they are not:
+    /// none.
+    pub fn idle_seconds(&self, at: Located, key: &[u8], now: UnixMs) -> u64 {
+        if self.tracking != Tracking::Times {
+            return 0;
+        }
+        let idle = self.used(at, key).and_then(|used| used.idle_seconds(now));
+        idle.unwrap_or(now.get().saturating_sub(self.tracked_since.get()) / 1_000)
+    }
+
+    /// How often a live key is used, from 0 to 255.
+    pub fn frequency(&self, at: Located, key: &[u8], now: UnixMs) -> u8 {
+        self.used(at, key).and_then(|used| used.frequency(now)).unwrap_or(0)
+    }
+
+    fn used(&self, at: Located, key: &[u8]) -> Option<Used> {
+        let handle = self.live[at.slot.index()].handle(&self.storage, at.hash, key)?;
+        self.storage.heap.used(handle)
     }
 
     /// Number of keys in live slots, expired ones included.
@@ -319,10 +381,29 @@ impl KeyspaceStore {
 
     /// Shows about `count` live keys from `cursor` on, and answers where to go on: [`ScanCursor::START`] at the end.
     /// A key that is there from the first call of a scan to the last is shown at least once.
-    pub fn scan(&self, cursor: ScanCursor, count: usize, mut show: impl FnMut(Entry<'_>)) -> ScanCursor {
+    pub fn scan(&self, cursor: ScanCursor, count: usize, show: impl FnMut(Entry<'_>)) -> ScanCursor {
+        self.scan_slots(cursor, count, |_| true, show)
+    }
+
+    /// As [`scan`](Self::scan), of the slots that have keys which expire.
+    pub fn scan_expiring(&self, cursor: ScanCursor, count: usize, show: impl FnMut(Entry<'_>)) -> ScanCursor {
+        self.scan_slots(cursor, count, |slot| slot.expires(&self.storage) > 0, show)
+    }
+
+    fn scan_slots(
+        &self,
+        cursor: ScanCursor,
+        count: usize,
+        wanted: impl Fn(Slot) -> bool,
+        mut show: impl FnMut(Entry<'_>),
+    ) -> ScanCursor {
         let mut shown = 0;
         let mut from = cursor.0 << (64 - SCAN_HASH_BITS);
         for number in cursor.slot().index()..HASH_SLOTS {
+            if !wanted(self.live[number]) {
+                from = 0;
+                continue;
+            }
             loop {
                 let next = self.live[number].walk(&self.storage, from, |handle| {
                     show(self.storage.heap.entry(handle));
@@ -349,11 +430,24 @@ impl KeyspaceStore {
         if self.keys == 0 {
             return None;
         }
-        let first = random as usize % HASH_SLOTS;
-        let (before, after) = self.live.split_at(first);
-        // Slot and place in it are to be independent.
-        let hash = super::digest::pair(random, 0);
-        let handle = after.iter().chain(before).find_map(|slot| slot.near(&self.storage, hash))?;
+        self.random_in(random, |slot| slot.near(&self.storage, near(random), |_| true))
+    }
+
+    /// As [`random_key`](Self::random_key), of the keys that have an expiry.
+    pub fn random_key_that_expires(&self, random: u64) -> Option<Entry<'_>> {
+        if self.expires == 0 {
+            return None;
+        }
+        self.random_in(random, |slot| {
+            let has_some = slot.expires(&self.storage) > 0;
+            has_some.then(|| slot.near(&self.storage, near(random), |handle| self.storage.heap.has_expiry(handle)))?
+        })
+    }
+
+    /// What is found in the first slot that has it, from one on that the random number chooses.
+    fn random_in(&self, random: u64, find: impl Fn(&Slot) -> Option<Handle>) -> Option<Entry<'_>> {
+        let (before, after) = self.live.split_at(random as usize % HASH_SLOTS);
+        let handle = after.iter().chain(before).find_map(find)?;
         Some(self.storage.heap.entry(handle))
     }
 

@@ -13,6 +13,8 @@
 //! geo        scores that say where something is
 //! hyperloglog  the strings of PFADD
 //! message    what was published: no key, but in the stream
+//! published  values in the snapshots of released versions
+//! used       when or how often a key was used, for who evicts
 //! watched    who is to know when a key changes
 //! awaited    who waits for a key, and which of those keys changed
 //! ```
@@ -38,6 +40,7 @@ mod slab;
 mod slot;
 mod sum;
 mod table;
+mod used;
 pub mod value;
 mod watched;
 
@@ -46,5 +49,6 @@ pub use command::dispatch;
 pub use entry::{Entry, ValueRef};
 pub use keyspace::{KeyspaceStore, Place, ScanCursor};
 pub use message::Message;
+pub use used::Tracking;
 pub use value::Value;
 pub use watched::{WatchFlag, Watched};

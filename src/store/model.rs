@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::value::{Set, Value};
-use super::{Entry, KeyspaceStore, Place, ScanCursor, ValueRef, hash};
+use super::{Entry, KeyspaceStore, Place, ScanCursor, Tracking, ValueRef, hash};
 use crate::id::{HashSlot, UnixMs};
 use crate::snapshot::{AsOf, Copy, Digest, DumpCursor, Keyspace, SumId, Summed};
 
@@ -27,6 +27,8 @@ enum Op {
     AddMember { key: u16, member: u8 },
     Expire { key: u16, expiry: Option<u64> },
     Remove { key: u16 },
+    Track { what: Tracking },
+    Use { key: u16, at: u64 },
     Clear,
     DumpStep { room: usize },
     ScanStep { count: usize },
@@ -42,6 +44,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let expiry = || prop_oneof![Just(None), (0..u64::MAX).prop_map(Some)];
     let len = prop_oneof![6 => 0..80usize, 2 => 950..1050usize, 1 => 0..5000usize];
     let of = prop_oneof![Just(AsOf::Begin), Just(AsOf::End)];
+    let tracking = prop_oneof![Just(Tracking::Off), Just(Tracking::Times), Just(Tracking::Frequencies)];
     let op = prop_oneof![
         8 => (key(), len, expiry()).prop_map(|(key, len, expiry)| Op::SetString { key, len, expiry }),
         3 => (0..6000u16, 1..3000u16).prop_map(|(first, count)| Op::SetMany { first, count }),
@@ -50,6 +53,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => (key(), any::<u8>()).prop_map(|(key, member)| Op::AddMember { key, member }),
         5 => (key(), expiry()).prop_map(|(key, expiry)| Op::Expire { key, expiry }),
         5 => key().prop_map(|key| Op::Remove { key }),
+        2 => tracking.prop_map(|what| Op::Track { what }),
+        6 => (key(), any::<u64>()).prop_map(|(key, at)| Op::Use { key, at }),
         1 => Just(Op::Clear),
         6 => (1..60_000usize).prop_map(|room| Op::DumpStep { room }),
         6 => (1..1_000usize).prop_map(|count| Op::ScanStep { count }),
@@ -189,6 +194,11 @@ impl World {
                 let key = key_of(key);
                 assert_eq!(self.store.remove(hash::locate(&key), &key), self.live.contains_key(&key));
                 self.forget(&key);
+            }
+            Op::Track { what } => self.store.track(what, UnixMs::new(5_000_000)),
+            Op::Use { key, at } => {
+                let key = key_of(key);
+                self.store.note_use(hash::locate(&key), &key, UnixMs::new(at), at);
             }
             Op::Clear => {
                 self.store.clear(Copy::Live, slot());

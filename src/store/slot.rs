@@ -215,6 +215,16 @@ impl Slot {
         Some(Change { keys: 0, expires: isize::from(expiry.is_some()) - isize::from(had_expiry) })
     }
 
+    /// Writes down that a key is used now, if it is there.
+    pub fn note_use(&mut self, storage: &mut Storage, hash: u64, key: &[u8], now: UnixMs, random: u64) {
+        let Storage { heap, lines, directories, .. } = storage;
+        let (table, depth) = self.table_mut(directories, hash);
+        let Some(found) = table.find(lines, heap, hash, depth, key) else { return };
+        let has_expiry = heap.has_expiry(found.handle);
+        let handle = heap.note_use(found.handle, now, random);
+        table.replace(lines, found, handle, has_expiry, has_expiry);
+    }
+
     /// Removes a key; `None` if there is no such key.
     #[inline]
     pub fn remove(&mut self, storage: &mut Storage, hash: u64, key: &[u8]) -> Option<Change> {
@@ -264,13 +274,16 @@ impl Slot {
         if depth == 0 { None } else { base.checked_add(1 << (64 - depth)) }
     }
 
-    /// Some entry, near the given hash; `None` if there is none.
-    pub fn near(self, storage: &Storage, hash: u64) -> Option<Handle> {
+    /// Some entry of those that are `wanted`, near the given hash; `None` if there is none.
+    pub fn near(self, storage: &Storage, hash: u64, wanted: impl Fn(Handle) -> bool) -> Option<Handle> {
         let after = |from: Cursor| {
             let mut cursor = Some(from);
             while let Some(from) = cursor {
                 let (mut seen, mut chosen) = (0, None);
                 cursor = self.walk(storage, from, |handle| {
+                    if !wanted(handle) {
+                        return;
+                    }
                     // The low bits of the hash choose among those of a line.
                     seen += 1;
                     if hash.is_multiple_of(seen) {

@@ -20,6 +20,7 @@ mod like_redis;
 mod limits;
 mod links;
 mod load;
+mod memory;
 mod messages;
 mod mirror;
 mod observe;

@@ -150,9 +150,9 @@ fn uses(spec: &Spec, key: usize) -> &'static [&'static str] {
         "lmove" | "rpoplpush" | "blmove" | "brpoplpush" | "smove" if key == 0 => &["RW", "access", "delete"],
         "lmove" | "rpoplpush" | "blmove" | "brpoplpush" | "smove" => &["RW", "insert"],
         "rename" | "renamenx" if key == 0 => &["RW", "access", "delete"],
-        // What is stored comes last with SORT, and else first; COPY copies from the first to the second.
-        "sort" | "copy" if key == 0 => &["RO", "access"],
-        "sort" | "copy" => &["OW", "update"],
+        // What is stored comes last with SORT and GEORADIUS, and else first; COPY copies from the first to the second.
+        "sort" | "copy" | "georadius" | "georadiusbymember" if key == 0 => &["RO", "access"],
+        "sort" | "copy" | "georadius" | "georadiusbymember" => &["OW", "update"],
         _ if spec.name == "bitop" || spec.name.ends_with("store") => {
             if key == 0 {
                 &["OW", "update"]

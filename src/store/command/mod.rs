@@ -40,12 +40,12 @@ mod zset;
 pub use random::Random;
 pub use refusal::Refusal;
 pub use sort::reaches;
-pub use table::{Flags, Spec, find};
+pub use table::{Flags, Spec, find, find_undoing};
 
 use crate::id::{SlotRange, UnixMs};
 use crate::resp::{Reply, decode_multibulk};
 use crate::snapshot::{ApplyError, Copy, Keyspace, Located};
-use crate::store::{Entry, KeyspaceStore, Message, Place};
+use crate::store::{Entry, KeyspaceStore, Message, Place, Tracking};
 use crate::wire::{Argv, Command, Effects, Full, Room};
 
 /// What becomes of an expired key that a command meets.
@@ -120,6 +120,9 @@ pub fn execute(
         Lazy::Delete if context.store.expires() > 0 => remove_expired(spec, context, at, argv, &mut expired),
         _ => Ok(()),
     };
+    if context.store.tracking() != Tracking::Off {
+        note_uses(spec, context, at, argv);
+    }
     // One frame that nothing else stands beside always fits.
     let fits = has_room.is_ok() && (context.room.is_whole() || !spec.writes() || context.room.holds(argv));
     let effects = match if fits { execute(context, at, argv, reply) } else { Err(refusal::TOO_LARGE) } {
@@ -130,6 +133,18 @@ pub fn execute(
         }
     };
     if expired.is_empty() { effects } else { precede(expired, effects, argv) }
+}
+
+/// Writes down that a command uses its keys.
+#[cold]
+fn note_uses(spec: &Spec, context: &mut Context<'_>, at: &[Located], argv: Argv<'_>) {
+    context.store.tick(context.now);
+    if spec.flags.has(Flags::LOOKS) {
+        return;
+    }
+    for (&at, index) in at.iter().zip(spec.keys(argv)) {
+        context.store.note_use(at, argv.arg(index), context.now, context.random.number());
+    }
 }
 
 /// Removes those keys of a command that have expired.

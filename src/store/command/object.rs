@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use super::{Context, NOTHING, Outcome};
 use crate::resp::Reply;
 use crate::snapshot::Located;
-use crate::store::{Entry, Value, ValueRef};
+use crate::store::{Entry, Tracking, Value, ValueRef};
 use crate::wire::Argv;
 
 /// Bytes of the longest string that Redis keeps beside its key.
@@ -36,8 +36,16 @@ pub(super) fn object(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, 
         "object|encoding" => reply.bulk(encoding(&entry).as_bytes()),
         // A value is its key's alone.
         "object|refcount" => reply.integer(1),
-        // Nobody writes down when a key was read last.
-        "object|idletime" => reply.integer(0),
+        "object|idletime" if context.store.tracking() == Tracking::Frequencies => {
+            return Err(Refusal::Text(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+                 between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
+        "object|idletime" => reply.integer(context.store.idle_seconds(at[0], argv.arg(2), context.now) as i64),
+        _ if context.store.tracking() == Tracking::Frequencies => {
+            reply.integer(context.store.frequency(at[0], argv.arg(2), context.now).into());
+        }
         _ => {
             return Err(Refusal::Text(
                 "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \

@@ -64,6 +64,8 @@ pub const TOO_LONG: Refusal = Refusal::Text("ERR string exceeds maximum allowed 
 pub const NOT_A_SKETCH: Refusal = Refusal::Text("WRONGTYPE Key is not a valid HyperLogLog string value.");
 /// The string began like a HyperLogLog.
 pub const CORRUPT_SKETCH: Refusal = Refusal::Text("INVALIDOBJ Corrupted HLL object detected");
+/// The command may need memory, and there is none left.
+pub const NO_MEMORY: Refusal = Refusal::Text("OOM command not allowed when used memory > 'maxmemory'.");
 /// What the command would do is more than one group of effects may carry.
 pub const TOO_LARGE: Refusal = Refusal::Text(
     "ERR what this command, or its transaction, would change is more than one group of effects may carry",

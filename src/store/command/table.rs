@@ -51,6 +51,9 @@ impl Flags {
     /// It may read keys that it does not name.
     pub const REACHES: Flags = Flags(1 << 10);
 
+    /// It looks at a key without using it.
+    pub const LOOKS: Flags = Flags(1 << 11);
+
     /// The flags that `COMMAND` tells, with their names there.
     const NAMES: [(Flags, &'static str); 9] = [
         (Flags::WRITE, "write"),
@@ -272,6 +275,11 @@ pub fn find(verb: &[u8]) -> Option<&'static Spec> {
     }
 }
 
+/// The command of this name as a step that undoes another one, which no limit of memory stops.
+pub fn find_undoing(verb: &[u8]) -> Option<&'static Spec> {
+    UNDOING.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(verb))
+}
+
 /// Every command, by group.
 pub fn all() -> &'static [Spec] {
     TABLE
@@ -343,6 +351,14 @@ const ALWAYS_FAST: Flags = ALWAYS.and(Flags::FAST);
 const GREETING: Flags = ALWAYS_FAST.and(Flags::NO_AUTH);
 const OPERATOR: Flags = ALWAYS.and(Flags::ADMIN);
 
+/// Commands that undo a step of a larger one: as those of their names, but no limit of memory stops them.
+static UNDOING: [Spec; 4] = [
+    row("lpush", -3, ONE_KEY, WRITE_FAST, store(list::lpush)),
+    row("rpush", -3, ONE_KEY, WRITE_FAST, store(list::rpush)),
+    row("sadd", -3, ONE_KEY, WRITE_FAST, store(set::sadd)),
+    row("restore", -4, ONE_KEY, WRITE, store(transfer::restore)),
+];
+
 #[rustfmt::skip]
 static TABLE: &[Spec] = &[
     // Strings.
@@ -378,25 +394,25 @@ static TABLE: &[Spec] = &[
     // Keys.
     row("del", -2, ALL_ARGS, WRITE, effect(key::del, key::apply_del)),
     row("unlink", -2, ALL_ARGS, WRITE_FAST, effect(key::del, key::apply_del)),
-    row("exists", -2, ALL_ARGS, READ_FAST, store(key::exists)),
+    row("exists", -2, ALL_ARGS, READ_FAST.and(Flags::LOOKS), store(key::exists)),
     row("touch", -2, ALL_ARGS, READ_FAST, store(key::exists)),
-    row("type", 2, ONE_KEY, READ_FAST, store(key::kind)),
+    row("type", 2, ONE_KEY, READ_FAST.and(Flags::LOOKS), store(key::kind)),
     row("expire", -3, ONE_KEY, WRITE_FAST, store(key::expire)),
     row("pexpire", -3, ONE_KEY, WRITE_FAST, store(key::pexpire)),
     row("expireat", -3, ONE_KEY, WRITE_FAST, store(key::expireat)),
     row("pexpireat", -3, ONE_KEY, WRITE_FAST, effect(key::pexpireat, key::apply_pexpireat)),
     row("persist", 2, ONE_KEY, WRITE_FAST, effect(key::persist, key::apply_persist)),
-    row("ttl", 2, ONE_KEY, READ_FAST, store(key::ttl)),
-    row("pttl", 2, ONE_KEY, READ_FAST, store(key::pttl)),
-    row("expiretime", 2, ONE_KEY, READ_FAST, store(key::expiretime)),
-    row("pexpiretime", 2, ONE_KEY, READ_FAST, store(key::pexpiretime)),
+    row("ttl", 2, ONE_KEY, READ_FAST.and(Flags::LOOKS), store(key::ttl)),
+    row("pttl", 2, ONE_KEY, READ_FAST.and(Flags::LOOKS), store(key::pttl)),
+    row("expiretime", 2, ONE_KEY, READ_FAST.and(Flags::LOOKS), store(key::expiretime)),
+    row("pexpiretime", 2, ONE_KEY, READ_FAST.and(Flags::LOOKS), store(key::pexpiretime)),
     row("rename", 3, TWO_KEYS, WRITE, store(key::rename)),
     row("renamenx", 3, TWO_KEYS, WRITE_FAST, store(key::renamenx)),
     row("copy", -3, TWO_KEYS, WRITE_MORE, store(key::copy)),
     row("move", 3, ONE_KEY, WRITE_FAST, store(key::move_away)),
     row("dump", 2, ONE_KEY, READ, store(transfer::dump)),
     row("restore", -4, ONE_KEY, WRITE_MORE, store(transfer::restore)),
-    row("object", -2, SECOND, READ, store(object::object)),
+    row("object", -2, SECOND, READ.and(Flags::LOOKS), store(object::object)),
     row("sort", -2, ONE_AND_STORED, WRITE_MORE.and(Flags::REACHES), store(sort::sort)),
     row("sort_ro", -2, ONE_KEY, READ.and(Flags::REACHES), store(sort::sort_ro)),
     row("randomkey", 1, NO_KEYS, READ_ALL, store(key::randomkey)),

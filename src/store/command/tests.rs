@@ -767,6 +767,47 @@ fn a_large_value_is_renamed_in_pieces() {
     assert_eq!(node.run("STRLEN s1").0, ":200000\r\n");
 }
 
+#[test]
+fn idle_times_and_frequencies_are_known_where_they_are_tracked() {
+    let mut node = Node::new(Lazy::Delete);
+    node.run("SET before v");
+    let untracked = node.store.used_bytes();
+    assert_eq!(node.run("OBJECT IDLETIME before").0, ":0\r\n");
+    node.store.track(Tracking::Times, UnixMs::new(node.now));
+    assert_eq!(node.store.used_bytes(), untracked);
+    node.run("SET k v EX 1000");
+    node.now += 7_000;
+    for (command, reply) in [
+        ("OBJECT IDLETIME k", ":7"),
+        ("TTL k", ":993"),
+        ("OBJECT IDLETIME k", ":7"),
+        ("OBJECT IDLETIME before", ":7"),
+        ("GET k", "$1\r\nv"),
+        ("OBJECT IDLETIME k", ":0"),
+        ("PERSIST k", ":1"),
+        ("GET before", "$1\r\nv"),
+        ("OBJECT IDLETIME before", ":0"),
+        ("APPEND k more", ":5"),
+        ("GET k", "$5\r\nvmore"),
+    ] {
+        assert_eq!(node.run(command).0, format!("{reply}\r\n"), "{command}");
+    }
+    assert!(node.run("OBJECT FREQ k").0.starts_with("-ERR An LFU maxmemory policy is not selected"));
+    node.store.track(Tracking::Frequencies, UnixMs::new(node.now));
+    assert!(node.run("OBJECT IDLETIME k").0.starts_with("-ERR An LFU maxmemory policy is selected"));
+    assert_eq!(node.run("OBJECT FREQ k").0, ":0\r\n", "what was a time is no frequency");
+    for _ in 0..100 {
+        node.run("SET k v");
+    }
+    let often: u8 = node.run("OBJECT FREQ k").0[1..].trim().parse().unwrap();
+    assert!((6..=20).contains(&often), "{often}");
+    node.store.track(Tracking::Off, UnixMs::new(node.now));
+    node.run("SET k v");
+    node.run("SET before v");
+    node.store.invariants();
+    assert_eq!(node.run("OBJECT IDLETIME k").0, ":0\r\n");
+}
+
 // ── any commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// K is a key, V a value, N a small integer, F a number, M a member, T a time of the epoch, I an id, C a consumer.
