@@ -121,7 +121,7 @@ mod tests {
             ("BZPOPMAX a 1", Kind::Zset, 1),
             ("BZMPOP 1 1 a MIN COUNT 3", Kind::Zset, 1),
         ] {
-            let wish = with(line, |spec, argv| wish(spec, argv)).unwrap();
+            let wish = with(line, wish).unwrap();
             assert_eq!(wish, Some(Wish { kind, timeout_ms: Some(1_000), keys }), "{line}");
         }
     }
