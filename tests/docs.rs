@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use kevy_replicate::store::command::{absent, docs, find};
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
@@ -41,19 +43,53 @@ fn every_link_of_the_documentation_leads_somewhere() {
     }
 }
 
-/// The first table of `docs/commands.md` and the command table name the same commands.
+/// The tables of `docs/commands.md` that are made of the command table. Where they differ, `KEVY_WRITE_DOCS=1 cargo test --test docs` writes
+/// them.
 #[test]
-fn every_command_stands_in_the_documentation_once() {
-    let text = fs::read_to_string(Path::new(ROOT).join("docs/commands.md")).unwrap();
-    let table = text.split("\n\n").find(|part| part.starts_with("| group")).unwrap();
-    let named = table.split('`').skip(1).step_by(2).map(|name| name.split(' ').next().unwrap().to_ascii_lowercase());
-    let mut named: Vec<String> = named.collect();
-    named.sort();
-    // A command of which only some subcommands are there stands once for each.
-    named.dedup();
-    let mut known: Vec<&str> = kevy_replicate::store::command::table::all().iter().map(|spec| spec.name).collect();
-    known.sort();
-    assert_eq!(named, known);
+fn the_tables_of_commands_are_made_of_the_command_table() {
+    let page = Path::new(ROOT).join("docs/commands.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let expected = between(&text, "commands", &there());
+    let expected = between(&expected, "absent", &not_there());
+    if std::env::var_os("KEVY_WRITE_DOCS").is_some() {
+        fs::write(&page, &expected).unwrap();
+    } else {
+        assert!(
+            text == expected,
+            "docs/commands.md is not made of the command table: KEVY_WRITE_DOCS=1 cargo test --test docs"
+        );
+    }
+}
+
+/// Every command that there is, by group.
+fn there() -> String {
+    let mut table = "| group | commands |\n|---|---|\n".to_owned();
+    for group in docs::groups() {
+        let named = group.docs.iter().filter(|doc| find(doc.name.as_bytes()).is_some());
+        let names: Vec<String> = named.map(|doc| format!("`{}`", doc.name.to_ascii_uppercase())).collect();
+        if !names.is_empty() {
+            table += &format!("| {} | {} |\n", group.name.replace('-', " "), names.join(" "));
+        }
+    }
+    table
+}
+
+/// Every command that there is none of on purpose, by reason.
+fn not_there() -> String {
+    let mut table = "| commands | why |\n|---|---|\n".to_owned();
+    for absent in absent::all() {
+        let names: Vec<String> = absent.names.iter().map(|name| format!("`{}`", name.to_ascii_uppercase())).collect();
+        table += &format!("| {} | {} |\n", names.join(" "), absent.why);
+    }
+    table
+}
+
+/// `text` with `table` between the marks that `name` has in it.
+fn between(text: &str, name: &str, table: &str) -> String {
+    let (begin, end) = (format!("<!-- {name}: made by tests/docs.rs -->\n"), format!("<!-- end of {name} -->\n"));
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{begin} is missing"));
+    let (_, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{end} is missing"));
+    format!("{before}{begin}{table}{end}{after}")
 }
 
 fn collect(directory: &Path, text: &mut String) {
