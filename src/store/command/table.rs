@@ -77,6 +77,10 @@ impl Flags {
         Flags(self.0 | other.0)
     }
 
+    const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
+    }
+
     /// The names of those that are set, as `COMMAND` tells them.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Flags::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
@@ -200,6 +204,8 @@ pub struct Spec {
     pub flags: Flags,
     /// Who executes it.
     pub handler: Handler,
+    /// Its row of the table.
+    row: u8,
 }
 
 impl Spec {
@@ -213,13 +219,13 @@ impl Spec {
     /// Its row of the table.
     #[inline]
     pub fn row(&self) -> usize {
-        (std::ptr::from_ref(self).addr() - TABLE.as_ptr().addr()) / size_of::<Spec>()
+        usize::from(self.row)
     }
 
     /// Whether it costs much the same whatever a value holds: a look at the clock would be a good part of it.
     #[inline]
     pub fn is_light(&self) -> bool {
-        self.flags.has(Flags::FAST) || std::ptr::eq(self, &TABLE[SET])
+        self.flags.has(Flags::FAST) || self.row() == SET
     }
 
     /// Whether it may change keys.
@@ -322,7 +328,27 @@ static INDEX: [u8; INDEX_LEN] = {
 const _: () = assert!(TABLE.len() < EMPTY as usize && TABLE.len() * 2 < INDEX_LEN);
 
 const fn row(name: &'static str, arity: i8, keys: Keys, flags: Flags, handler: Handler) -> Spec {
-    Spec { name, arity, keys, flags, handler }
+    Spec { name, arity, keys, flags, handler, row: 0 }
+}
+
+/// The rows with their numbers.
+const fn numbered<const N: usize>(mut rows: [Spec; N]) -> [Spec; N] {
+    let mut row = 0;
+    while row < N {
+        rows[row].row = row as u8;
+        row += 1;
+    }
+    rows
+}
+
+/// The row of this name without a limit of memory.
+const fn undoing(name: &str) -> Spec {
+    let mut row = 0;
+    while !name.as_bytes().eq_ignore_ascii_case(TABLE[row].name.as_bytes()) {
+        row += 1;
+    }
+    let Spec { name, arity, keys, flags, handler, .. } = TABLE[row];
+    Spec { name, arity, keys, flags: flags.without(Flags::DENYOOM), handler, row: row as u8 }
 }
 
 /// The store executes it; it is no effect.
@@ -352,15 +378,10 @@ const GREETING: Flags = ALWAYS_FAST.and(Flags::NO_AUTH);
 const OPERATOR: Flags = ALWAYS.and(Flags::ADMIN);
 
 /// Commands that undo a step of a larger one: as those of their names, but no limit of memory stops them.
-static UNDOING: [Spec; 4] = [
-    row("lpush", -3, ONE_KEY, WRITE_FAST, store(list::lpush)),
-    row("rpush", -3, ONE_KEY, WRITE_FAST, store(list::rpush)),
-    row("sadd", -3, ONE_KEY, WRITE_FAST, store(set::sadd)),
-    row("restore", -4, ONE_KEY, WRITE, store(transfer::restore)),
-];
+static UNDOING: [Spec; 4] = [undoing("lpush"), undoing("rpush"), undoing("sadd"), undoing("restore")];
 
 #[rustfmt::skip]
-static TABLE: &[Spec] = &[
+static TABLE: &[Spec] = &numbered([
     // Strings.
     row("set", -3, ONE_KEY, WRITE_MORE, effect(string::set, string::apply_set)),
     row("get", 2, ONE_KEY, READ_FAST, store(string::get)),
@@ -592,7 +613,7 @@ static TABLE: &[Spec] = &[
     row("watch", -2, ALL_ARGS, ALWAYS_FAST, SERVER),
     row("unwatch", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("wait", 3, NO_KEYS, NONE.and(Flags::BLOCKING), SERVER),
-];
+]);
 
 #[cfg(test)]
 mod tests {
@@ -608,6 +629,10 @@ mod tests {
             assert_eq!(all().iter().filter(|other| other.name == spec.name).count(), 1, "{} stands once", spec.name);
             assert!(spec.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", spec.name);
             assert!(!(spec.flags.has(Flags::WRITE) && spec.flags.has(Flags::READONLY)), "{}", spec.name);
+        }
+        for spec in &UNDOING {
+            assert_eq!(all()[spec.row()].name, spec.name);
+            assert!(!spec.flags.has(Flags::DENYOOM) && all()[spec.row()].flags.has(Flags::DENYOOM));
         }
         for stranger in [b"".as_slice(), b"s", b"sett", b"\x13ET", b"xgroupset", &[b'a'; 1_000]] {
             assert!(find(stranger).is_none(), "{}", stranger.escape_ascii());
