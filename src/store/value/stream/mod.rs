@@ -281,10 +281,10 @@ impl Stream {
     // ── counting ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Whether an entry behind this id was deleted by name, so that numbers of entries before and behind differ by more than there
-    /// are between them.
+    /// are between them. What was deleted before the first entry that is left does not count.
     pub fn has_deleted_behind(&self, id: StreamId) -> bool {
         let deleted = self.counters.max_deleted_id;
-        self.len > 0 && deleted > StreamId::MIN && id <= deleted
+        deleted > StreamId::MIN && id <= deleted && self.first().is_some_and(|first| first.id() <= deleted)
     }
 
     /// How many entries there ever were up to this id, if that can be known.
@@ -538,6 +538,24 @@ mod tests {
         assert_eq!(stream.trim(Keep::From(StreamId::new(450, 0)), Exactness::WholeNodes(usize::MAX)).entries, 200);
         assert_eq!(stream.first().map(Entry::id), Some(StreamId::new(401, 0)));
         stream.invariants();
+    }
+
+    #[test]
+    fn what_was_deleted_before_the_first_entry_is_no_gap() {
+        let mut stream = long(20);
+        assert!(stream.delete(StreamId::new(5, 0)));
+        stream.set_counters(Counters { max_deleted_id: StreamId::new(5, 0), ..stream.counters() });
+        assert!(stream.has_deleted_behind(StreamId::MIN) && stream.has_deleted_behind(StreamId::new(5, 0)));
+        assert!(!stream.has_deleted_behind(StreamId::new(6, 0)));
+        stream.make_group(b"g");
+        stream.change_group(b"g", |group| group.set(StreamId::MIN, Some(3)));
+        let lag = |stream: &Stream| stream.group(b"g").and_then(|group| stream.lag(group));
+        let before = lag(&stream);
+        assert_eq!(before, None);
+
+        stream.trim(Keep::Newest(10), Exactness::Exact);
+        assert!(!stream.has_deleted_behind(StreamId::MIN));
+        assert_eq!(lag(&stream), Some(stream.counters().entries_added as i64 - 3));
     }
 
     #[test]
