@@ -333,7 +333,7 @@ impl<'a> Value<'a> {
     fn read(op: u8, version: Version, reader: &mut Reader<'a>) -> Result<Value<'a>, Stop> {
         Ok(match op {
             1 => Value::String(reader.bytes()?),
-            2 => Value::Hash(reader.pairs()?),
+            2 => Value::Hash(reader.several(Reader::pair)?),
             3 => Value::List(reader.several(Reader::bytes)?),
             4 => Value::Set(reader.several(Reader::bytes)?),
             5 => Value::Zset(reader.several(|reader| {
@@ -379,7 +379,8 @@ impl<'a> Stream<'a> {
 
     fn read(version: Version, reader: &mut Reader<'a>) -> Result<Stream<'a>, Stop> {
         let (last, max_deleted, entries_added) = (reader.id()?, reader.id()?, reader.u64()?);
-        let entries = reader.several(|reader| Ok(StreamEntry { id: reader.id()?, fields: reader.pairs()? }))?;
+        let entries =
+            reader.several(|reader| Ok(StreamEntry { id: reader.id()?, fields: reader.several(Reader::pair)? }))?;
         let groups = match version >= Version::WITH_GROUPS {
             true => reader.several(Group::read)?,
             false => Vec::new(),
@@ -456,8 +457,8 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    fn pairs(&mut self) -> Result<Vec<(&'a [u8], &'a [u8])>, Stop> {
-        self.several(|reader| Ok((reader.bytes()?, reader.bytes()?)))
+    fn pair(&mut self) -> Result<(&'a [u8], &'a [u8]), Stop> {
+        Ok((self.bytes()?, self.bytes()?))
     }
 
     /// As many as a count says; room is made as they come.
