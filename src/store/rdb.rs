@@ -456,6 +456,7 @@ fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::value::stream::StreamId;
     use crate::store::{KeyspaceStore, hash};
     use proptest::prelude::*;
 
@@ -520,6 +521,36 @@ mod tests {
         ("0503016300000000000008400162000000000000f83f0161000000000000f0ff0a00d78edadebbd403e3", "a=-inf b=1.5 c=3"),
         ("1203020a0a0000000100816102ff020a0a0000000100816202ff02090900000001000701ff0a003170265e7d25478e", "a b 7"),
     ];
+
+    fn bytes_of(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    /// Four entries, of which one was deleted, a group with two consumers and one without any, of redis-server 7.0.15.
+    const REDIS_STREAM: &str = "13011000000000000000010000000000000001405d5d0000001f00030101010201816102816202000102010001000101018374776f040501030100010401c12c02f178ec03050100010201dfff020101856f74686572068178020601020108010101f400f2052a01000000098179020501ff0309020101010504020167030081ffffffffffffffff0200000000000000010000000000000001e8030000000000000400000000000000030000000000000000e80300000000000001020163c54a4408a20100000200000000000000010000000000000001000000000000000300000000000000000164a54a4408a2010000000168090281ffffffffffffffff00000a00672d0c3cbf94ff2d";
+
+    #[test]
+    fn a_stream_of_redis_is_read_and_comes_back_from_what_is_written() {
+        let Ok(Value::Stream(stream)) = decode(&bytes_of(REDIS_STREAM)) else { panic!("it is a stream") };
+        let entries = stream.range(StreamId::MIN, StreamId::MAX).map(|entry| {
+            let words: Vec<_> = entry.words().map(String::from_utf8_lossy).collect();
+            format!("{} {}", entry.id(), words.join(" "))
+        });
+        assert_eq!(entries.collect::<Vec<_>>(), ["1-1 a 1 b two", "3-0 other x", "9-2 a 5000000000 b y"]);
+        let (counters, id) = (stream.counters(), StreamId::new);
+        assert_eq!((counters.last_id, counters.max_deleted_id, counters.entries_added), (id(9, 2), id(1, 5), 4));
+        let group = stream.group(b"g").unwrap();
+        assert_eq!((group.last_id(), group.entries_read(), group.consumers().len()), (id(3, 0), None, 2));
+        let pending = group.get(id(1, 1)).unwrap();
+        assert_eq!((pending.consumer(), pending.delivered.get(), pending.count), (&b"c"[..], 1_000, 4));
+        assert_eq!(stream.group(b"h").map(|group| group.last_id()), Some(id(9, 2)));
+
+        let digest = stream.digest();
+        let mut store = KeyspaceStore::new();
+        store.set_value(hash::locate(b"k"), b"k", Box::new(Value::Stream(stream)), None);
+        let payload = encode(&store.get(hash::locate(b"k"), b"k").unwrap());
+        assert_eq!(decode(&payload).unwrap().digest(), super::super::digest::pair(6, digest));
+    }
 
     #[test]
     fn what_is_no_payload_is_refused() {
