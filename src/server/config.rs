@@ -1257,7 +1257,7 @@ mod tests {
             ("[server]\nshards = 1\nthreads = 1", "kevy.toml: threads = \"1\": is another name for shards, also given"),
             (
                 "[server]\nmaxmemory = \"much\"",
-                "kevy.toml: maxmemory = \"much\": must be a size from 0 to 1pb, such as 64mb",
+                "kevy.toml: maxmemory = \"much\": must be a size from 0 to 1048576gb, such as 64mb",
             ),
             (
                 "[server]\nmaxmemory_policy = \"lru\"",
