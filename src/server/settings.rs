@@ -155,7 +155,11 @@ impl OutputLimits {
         for class in words.chunks(4) {
             let [name, hard, soft, seconds] = class else { return None };
             let bytes = |text: &str| text.parse::<Size>().ok().map(|size| size.0);
-            let limit = OutputLimit { hard: bytes(hard)?, soft: bytes(soft)?, soft_seconds: seconds.parse().ok()? };
+            let limit = OutputLimit {
+                hard: bytes(hard)?,
+                soft: bytes(soft)?,
+                soft_seconds: seconds.parse::<u32>().ok()?.into(),
+            };
             match name.to_ascii_lowercase().as_str() {
                 "normal" => limits.normal = limit,
                 "pubsub" => limits.pubsub = limit,
@@ -185,7 +189,9 @@ mod tests {
         let changed = limits.changed("normal 1mb 512kb 10 slave 1 2 3").unwrap();
         assert_eq!(changed.normal, OutputLimit { hard: 1 << 20, soft: 512 << 10, soft_seconds: 10 });
         assert_eq!(changed.pubsub, limits.pubsub);
-        for wrong in ["", "normal", "normal 1 2", "normal x 1 1", "nobody 1 1 1", "normal 1 1 1 pubsub"] {
+        for wrong in
+            ["", "normal", "normal 1 2", "normal x 1 1", "nobody 1 1 1", "normal 1 1 1 pubsub", "normal 0 1 4294967296"]
+        {
             assert_eq!(limits.changed(wrong), None, "{wrong:?}");
         }
     }

@@ -82,7 +82,9 @@ fn stream_of(stream: &Stream) -> published::Stream<'_> {
 
 fn stream_from(from: &published::Stream<'_>) -> Option<Stream> {
     let id = |id: published::StreamId| StreamId::new(id.ms, id.seq);
-    if from.entries.windows(2).any(|pair| pair[0].id >= pair[1].id) {
+    if from.entries.windows(2).any(|pair| pair[0].id >= pair[1].id)
+        || from.entries.iter().any(|entry| entry.fields.is_empty())
+    {
         return None;
     }
     let mut stream = Stream::new();

@@ -456,7 +456,8 @@ fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::value::stream::StreamId;
+    use crate::store::value::Stream;
+    use crate::store::value::stream::{StreamId, Words};
     use crate::store::{KeyspaceStore, hash};
     use proptest::prelude::*;
 
@@ -484,6 +485,17 @@ mod tests {
     #[test]
     fn the_checksum_is_the_one_of_redis() {
         assert_eq!(checksum(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+    }
+
+    #[test]
+    fn an_entry_that_no_command_could_add_is_refused() {
+        for (words, is_fine) in [(0, false), (2, true), (crate::limits::ARGS_MAX, false)] {
+            let mut made = Stream::new();
+            made.add(StreamId::new(1, 0), &Words::new(vec![b"f".as_slice(); words].into_iter()));
+            let mut body = vec![stream::STREAM];
+            stream::put(&made, &mut body);
+            assert_eq!(decode(&seal(&body)).is_ok(), is_fine, "{words} words");
+        }
     }
 
     /// Payloads that redis-server 7.0.15 made.

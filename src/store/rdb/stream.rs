@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::{Input, listpack, put_len, put_string};
 use crate::id::UnixMs;
+use crate::limits::ARGS_MAX;
 use crate::store::value::Stream;
 use crate::store::value::stream::{Counters, Entry, StreamId, Words};
 
@@ -303,15 +304,19 @@ fn unpack(first: StreamId, items: &[Vec<u8>], stream: &mut Stream) -> Option<()>
         };
         items.next()?;
         if flags & IS_DELETED == 0 {
-            if id <= stream.counters().last_id {
+            // What no command could have said, no effect could say either.
+            if id <= stream.counters().last_id || words.is_empty() || words.len() + ADD_WORDS > ARGS_MAX {
                 return None;
             }
             stream.add(id, &Words::new(words.into_iter()));
-            there -= 1;
+            there = there.checked_sub(1)?;
         }
     }
     (there == 0).then_some(())
 }
+
+/// The verb, the key and the id of an `XADD`.
+const ADD_WORDS: usize = 3;
 
 fn integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()

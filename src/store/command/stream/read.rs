@@ -321,7 +321,7 @@ impl<'a> Delivery<'a> {
         let mut entries_read = group.entries_read();
         for entry in &entries {
             entries_read = match entries_read {
-                Some(read) if !stream.has_deleted_behind(entry.id()) => Some(read + 1),
+                Some(read) if !stream.has_deleted_behind(entry.id()) => Some(read.saturating_add(1)),
                 read if stream.counters().entries_added == 0 => read,
                 _ => stream.number_of(entry.id()),
             };
