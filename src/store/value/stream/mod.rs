@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Entries, consumers and pending entries have places that stay, their ids and names. So a dump of a large stream goes in pieces
-//! that each show their part as it is then ([`piece`]), and effects may come between them.
+//! that each show their part as it is then (`piece`), and effects may come between them.
 
 mod group;
 mod id;
