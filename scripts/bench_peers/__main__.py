@@ -5,8 +5,8 @@ few CPUs the operations per second of a replicated run are the machine's limit: 
 accounting of each process.
 
 Environment: KEVY REDIS VALKEY KEVY_PEER BENCHMARK PROBE (programs; empty leaves a server out), WORK (subjects, comma between
-them, `growth` for all of its parts; all by default), RUNS, COUNT, KEYS, BACKLOG_MIB, KEVY_SHARDS, KEVY_CPUS; OUT (a directory: samples.json, tables.md, plots; and
-PAGE, where the tables go between two marks); ADD=1 adds to the samples that are there; RUNS=0 only shows them again.
+them, `growth` for all of its parts; all by default), RUNS, COUNT, KEYS, BACKLOG_MIB, KEVY_SHARDS, KEVY_CPUS; OUT (a directory: samples.json, plots, and tables.md where there is no
+PAGE, in which the tables go between two marks); ADD=1 adds to the samples that are there; RUNS=0 only shows them again.
 """
 
 import atexit
@@ -43,11 +43,12 @@ def main():
     if not plots:
         print("no plots: matplotlib is not there", file=sys.stderr)
     text = tables(samples, [os.path.basename(path) for path in plots])
-    with open(os.path.join(OUT, "tables.md"), "w") as file:
-        file.write(text)
     if PAGE:
         beside = os.path.relpath(OUT, os.path.dirname(PAGE))
         put_into(PAGE, tables(samples, [os.path.join(beside, os.path.basename(path)) for path in plots]))
+    else:
+        with open(os.path.join(OUT, "tables.md"), "w") as file:
+            file.write(text)
     print(text)
 
 
