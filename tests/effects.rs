@@ -10,7 +10,6 @@
 
 use std::collections::BTreeSet;
 
-use kevy_replicate::handshake::Lineage;
 use kevy_replicate::id::{Digest, Generation, HASH_SLOTS, HashSlot, Offset, ShardCount, ShardId, UnixMs};
 use kevy_replicate::resp::{Protocol, Reply, arguments_of, inline};
 use kevy_replicate::shard::{Role, Shard};
@@ -275,15 +274,8 @@ struct Primary {
 impl Primary {
     fn new() -> Primary {
         let source = Source::new(SourceConfig {
-            shard: ShardId::new(0),
-            shards: ShardCount::ONE,
-            generation: Generation::new(1).unwrap(),
-            born_empty: true,
-            lineage: Lineage::none(),
-            first: Offset::ZERO,
-            backlog_bytes: 1 << 20,
             reconnect_window_ms: 1,
-            client_port: None,
+            ..SourceConfig::new(ShardId::new(0), ShardCount::ONE, Generation::new(1).unwrap(), 1 << 20)
         });
         let shard = Shard::new(ShardId::new(0), ShardCount::ONE, Role::Primary(Box::new(source)), 1);
         Primary { shard, read: 0 }

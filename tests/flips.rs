@@ -271,15 +271,8 @@ fn a_run_without_its_check_is_named_once_it_is_over_the_bound() {
 #[test]
 fn an_upstream_that_offers_no_checks_is_followed_without() {
     let mut source = Source::new(SourceConfig {
-        shard: ShardId::new(0),
-        shards: ShardCount::ONE,
-        generation: Generation::new(9).unwrap(),
-        born_empty: true,
-        lineage: Lineage::none(),
-        first: Offset::ZERO,
-        backlog_bytes: 1 << 20,
         reconnect_window_ms: 1_000,
-        client_port: None,
+        ..SourceConfig::new(ShardId::new(0), ShardCount::ONE, Generation::new(9).unwrap(), 1 << 20)
     })
     .without_checks();
     let store = KeyspaceStore::new();

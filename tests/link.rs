@@ -1,7 +1,7 @@
 //! The primary's end of one connection, told what time it is: deadlines, and what a link is allowed to be.
 
-use kevy_replicate::handshake::{Claim, Flags, Form, Hello, Lineage, Options, ReplicaId};
-use kevy_replicate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId};
+use kevy_replicate::handshake::{Claim, Flags, Form, Hello, Options, ReplicaId};
+use kevy_replicate::id::{Generation, HashSlot, Moment, ShardCount, ShardId};
 use kevy_replicate::source::{LinkError, Session, SessionError, Source, SourceConfig, Timeouts};
 use kevy_replicate::store::KeyspaceStore;
 
@@ -13,15 +13,8 @@ fn source(generation: u64) -> Source {
 
 fn config(generation: u64) -> SourceConfig {
     SourceConfig {
-        shard: ShardId::new(0),
-        shards: ShardCount::ONE,
-        generation: Generation::new(generation).unwrap(),
-        born_empty: true,
-        lineage: Lineage::none(),
-        first: Offset::ZERO,
-        backlog_bytes: 1 << 20,
         reconnect_window_ms: 1_000,
-        client_port: None,
+        ..SourceConfig::new(ShardId::new(0), ShardCount::ONE, Generation::new(generation).unwrap(), 1 << 20)
     }
 }
 

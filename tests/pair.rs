@@ -1,8 +1,8 @@
 //! Both sessions back to back, without a socket: a primary's shard on one side, a replica on the other, and every byte between
 //! them handed over by the test.
 
-use kevy_replicate::handshake::{Lineage, ReplicaId};
-use kevy_replicate::id::{Digest, Generation, HASH_SLOTS, HashSlot, Moment, Offset, ShardCount, ShardId, UnixMs};
+use kevy_replicate::handshake::ReplicaId;
+use kevy_replicate::id::{Digest, Generation, HASH_SLOTS, HashSlot, Moment, ShardCount, ShardId, UnixMs};
 use kevy_replicate::limits;
 use kevy_replicate::replica::{self, Applier, Dial, Dialled, Event, SessionConfig};
 use kevy_replicate::resp::{Protocol, Reply, decode_multibulk};
@@ -22,15 +22,8 @@ struct Primary {
 impl Primary {
     fn new(backlog_bytes: usize) -> Primary {
         let source = Source::new(SourceConfig {
-            shard: ShardId::new(0),
-            shards: ShardCount::ONE,
-            generation: Generation::new(77).unwrap(),
-            born_empty: true,
-            lineage: Lineage::none(),
-            first: Offset::ZERO,
-            backlog_bytes,
-            reconnect_window_ms: 60_000,
             client_port: Some(6004),
+            ..SourceConfig::new(ShardId::new(0), ShardCount::ONE, Generation::new(77).unwrap(), backlog_bytes)
         });
         let shard = Shard::new(ShardId::new(0), ShardCount::ONE, Role::Primary(Box::new(source)), 1);
         Primary { shard, session: source::Session::new(TIMEOUTS, Moment::ZERO) }

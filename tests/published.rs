@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use kevy_replicate::handshake::{Lineage, RefuseReason};
+use kevy_replicate::handshake::RefuseReason;
 use kevy_replicate::id::{Generation, Moment, Offset, ShardCount, ShardId};
 use kevy_replicate::source::{Session, SessionError, Source, SourceConfig, Timeouts};
 use kevy_replicate::store::KeyspaceStore;
@@ -13,17 +13,7 @@ use kevy_replicate::wire::{ArgRange, Argv, Command, Effects};
 use published::replica::{ReplicaClient, ReplicaError};
 
 fn source(backlog_bytes: usize) -> Source {
-    Source::new(SourceConfig {
-        shard: ShardId::new(0),
-        shards: ShardCount::ONE,
-        generation: Generation::new(7).unwrap(),
-        born_empty: true,
-        lineage: Lineage::none(),
-        first: Offset::ZERO,
-        backlog_bytes,
-        reconnect_window_ms: 60_000,
-        client_port: None,
-    })
+    Source::new(SourceConfig::new(ShardId::new(0), ShardCount::ONE, Generation::new(7).unwrap(), backlog_bytes))
 }
 
 /// What write number `n` records: now and then a group, now and then bytes that need care.

@@ -1,6 +1,6 @@
 //! The walk over a shard's slots, as links of different speed meet it.
 
-use kevy_replicate::handshake::{Claim, Done, Flags, Form, Hello, Lineage, Options, ReplicaId, StreamOf};
+use kevy_replicate::handshake::{Claim, Done, Flags, Form, Hello, Options, ReplicaId, StreamOf};
 use kevy_replicate::id::{Generation, HashSlot, Moment, Offset, ShardCount, ShardId, SlotRange};
 use kevy_replicate::slot::LinkId;
 use kevy_replicate::slotset::SlotSet;
@@ -10,15 +10,9 @@ use kevy_replicate::wire::{Argv, Command, Decoder, Effects, Item, Message, Upstr
 
 fn source(backlog_bytes: usize) -> Source {
     Source::new(SourceConfig {
-        shard: ShardId::new(0),
-        shards: ShardCount::ONE,
-        generation: Generation::new(1).unwrap(),
         born_empty: false,
-        lineage: Lineage::none(),
-        first: Offset::ZERO,
-        backlog_bytes,
         reconnect_window_ms: 1,
-        client_port: None,
+        ..SourceConfig::new(ShardId::new(0), ShardCount::ONE, Generation::new(1).unwrap(), backlog_bytes)
     })
 }
 

@@ -135,8 +135,7 @@ impl CommandBatch {
         let mut lap = Lap::begin(nanos());
         for number in 0..self.commands.len() {
             let carried = self.commands[number];
-            let before = number.checked_sub(1).map(|before| self.commands[before].spec);
-            if lap.is_due(number, carried.spec, before) {
+            if lap.is_due(number, carried.spec) {
                 shard.meter.lap(&mut lap, number, nanos(), now, |number| self.command(number));
             }
             let at = &self.located[carried.first_place as usize..carried.end_place as usize];

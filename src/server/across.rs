@@ -125,7 +125,7 @@ pub(super) struct Part {
 impl Part {
     /// The command as it is, for a shard that is not named by a key.
     fn without_keys(owner: ShardId, argv: Argv<'_>) -> Part {
-        let argv = Command::new(&argv.iter().collect::<Vec<_>>());
+        let argv = Command::of(argv);
         Part { owner, argv, places: Vec::new(), keys: Vec::new() }
     }
 }

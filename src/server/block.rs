@@ -74,7 +74,7 @@ pub(super) async fn execute(
     let located: Vec<Located> = spec.keys(argv).map(|key| local.core().store.locate(argv.arg(key))).collect();
     let owners: Vec<ShardId> = located.iter().map(|at| local.count().owner(at.slot)).collect();
     let first = owners.first().copied().unwrap_or(local.id());
-    let command = Command::new(&argv.iter().collect::<Vec<_>>());
+    let command = Command::of(argv);
     let is_of_one = owners.iter().all(|owner| *owner == first);
     if is_of_one {
         let part = Part { owner: first, argv: command.clone(), places: located.clone(), keys: Vec::new() };

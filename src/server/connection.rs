@@ -561,9 +561,8 @@ impl Run {
             (planned.spec, requests.command(planned.index))
         };
         let mut lap = Lap::begin(nanos());
-        let mut spec_before = None;
         for (number, planned) in self.commands.iter().enumerate() {
-            if lap.is_due(number, planned.spec, spec_before.replace(planned.spec)) {
+            if lap.is_due(number, planned.spec) {
                 core.meter.lap(&mut lap, number, nanos(), now, command);
             }
             let at = &self.located[planned.first_place..planned.end_place];

@@ -22,7 +22,7 @@ use crate::runtime::local::{Local, unix_now};
 use crate::snapshot::{Keyspace, Located};
 use crate::store::command::hyperloglog::joined;
 use crate::store::command::refusal::{NO_SUCH_KEY, SYNTAX, TOO_LARGE, WRONG_TYPE};
-use crate::store::command::stream::read::{Query, no_such_group};
+use crate::store::command::stream::read::{Query, no_such_group, put_head};
 use crate::store::command::{self, Context, Flags, Lazy, Random, Refusal, Spec, block, find, find_undoing};
 use crate::store::hyperloglog::Registers;
 use crate::store::{KeyspaceStore, Value, ValueRef, rdb};
@@ -92,27 +92,29 @@ enum Stores {
 
 /// Executes one step where its key lives, and returns the reply; an error ends the command.
 async fn ask(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) -> Result<Vec<u8>, Stop> {
-    let reply = try_ask(local, client, args).await;
+    answered(try_ask(local, client, args).await)
+}
+
+/// The reply of a step; an error is the answer to the whole.
+fn answered(reply: Vec<u8>) -> Result<Vec<u8>, Stop> {
     if reply.first() == Some(&b'-') { Err(Stop::Answered(reply)) } else { Ok(reply) }
 }
 
 async fn try_ask(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) -> Vec<u8> {
     let Some(spec) = find(args[0]) else { unreachable!("steps are commands of the table") };
-    execute_step(local, client, spec, args).await
+    execute_step(local, client, spec, Command::new(args)).await
 }
 
 /// As [`ask`], of a step that undoes another one: what was taken goes back, also where no memory is left.
 async fn undo(local: &Rc<Local>, client: &mut ClientSession, args: &[&[u8]]) -> Result<Vec<u8>, Stop> {
     let Some(spec) = find_undoing(args[0]) else { unreachable!("what undoes steps is known") };
-    let reply = execute_step(local, client, spec, args).await;
-    if reply.first() == Some(&b'-') { Err(Stop::Answered(reply)) } else { Ok(reply) }
+    answered(execute_step(local, client, spec, Command::new(args)).await)
 }
 
-async fn execute_step(local: &Rc<Local>, client: &mut ClientSession, spec: &'static Spec, args: &[&[u8]]) -> Vec<u8> {
-    let command = Command::new(args);
+async fn execute_step(local: &Rc<Local>, client: &mut ClientSession, spec: &'static Spec, command: Command) -> Vec<u8> {
     let mut ranges = Vec::new();
-    let keys = spec.keys(arguments_of(&command, &mut ranges));
-    let places: Vec<Located> = keys.map(|index| local.core().store.locate(args[index])).collect();
+    let argv = arguments_of(&command, &mut ranges);
+    let places: Vec<Located> = spec.keys(argv).map(|key| local.core().store.locate(argv.arg(key))).collect();
     let owner = places.first().map_or(local.id(), |at| local.count().owner(at.slot));
     let part = Part { owner, argv: command, places, keys: Vec::new() };
     run(local, spec, client, vec![part]).await.pop().map_or_else(Vec::new, |replied| replied.reply)
@@ -435,8 +437,8 @@ async fn move_element(
         return Ok(());
     }
     ask(local, client, &[b"LLEN", &moved.to]).await?;
-    let taking: &[u8] = if moved.from_left { b"LPOP" } else { b"RPOP" };
-    let popped = ask(local, client, &[taking, &moved.from]).await?;
+    let (taking, command) = moved.taking();
+    let popped = answered(execute_step(local, client, taking, command).await)?;
     give(local, client, &moved, &popped, out).await;
     Ok(())
 }
@@ -535,10 +537,9 @@ async fn read_streams(
         }
     }
     let mut reply = Reply::new(out, client.protocol);
-    match (found, client.protocol) {
-        (0, _) => reply.null_array(),
-        (found, Protocol::Resp2) => reply.array(found),
-        (found, Protocol::Resp3) => reply.map(found),
+    match found {
+        0 => reply.null_array(),
+        found => put_head(found, &mut reply),
     }
     reply.raw(&body);
     Ok(())

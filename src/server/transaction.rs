@@ -78,7 +78,7 @@ impl Queue {
             self.commands = Vec::new();
             return Err(Full);
         }
-        self.commands.push(Queued { spec, argv: Command::new(&argv.iter().collect::<Vec<_>>()) });
+        self.commands.push(Queued { spec, argv: Command::of(argv) });
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use super::node::Node;
 use super::session::{ClientSession, Written};
 use crate::id::{Generation, Moment, Offset, ShardId};
 use crate::resp::{Reply, RequestDecoder};
-use crate::runtime::clock::{now, sleep_until};
+use crate::runtime::clock::now;
 use crate::runtime::executor::Queue;
 use crate::runtime::local::Local;
 use crate::runtime::ring::{Consumer, ring};
@@ -81,8 +81,8 @@ pub(super) async fn execute(
     wanted: Wanted,
     out: &mut Vec<u8>,
 ) -> Waited {
-    let acked = wait(local, &client.written, wanted);
-    let ended = meanwhile::until(local, node, stream, requests, client, None, acked).await;
+    let acked = wait(local, &client.written, wanted.replicas);
+    let ended = meanwhile::until(local, node, stream, requests, client, wanted.deadline, acked).await;
     let acked = match ended {
         Ok(acked) => acked,
         Err(Ended::Late | Ended::Unblocked(Unblocked::Timeout)) => count(local, &client.written, 0).await,
@@ -135,11 +135,11 @@ async fn look(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<Vec
     Some(parts)
 }
 
-/// How many replicas have applied what was written, once they are as many as wanted or it is late. `None`: the history that was
+/// How many replicas have applied what was written, once they are as many as wanted. `None`: the history that was
 /// written is not recorded here any more.
-async fn wait(local: &Rc<Local>, written: &Written, wanted: Wanted) -> Option<usize> {
-    let mut parts = look(local, written, wanted.replicas).await?;
-    if acked_everywhere(&parts) >= wanted.replicas {
+async fn wait(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<usize> {
+    let mut parts = look(local, written, wanted).await?;
+    if acked_everywhere(&parts) >= wanted {
         return Some(acked_everywhere(&parts));
     }
     let (generation, _) = written.parts(local.count());
@@ -150,7 +150,7 @@ async fn wait(local: &Rc<Local>, written: &Written, wanted: Wanted) -> Option<us
     }
     loop {
         let acked = acked_everywhere(&parts);
-        if acked >= wanted.replicas || local.executor().is_shutting_down() {
+        if acked >= wanted || local.executor().is_shutting_down() {
             return Some(acked);
         }
         let news = poll_fn(|cx| {
@@ -162,19 +162,10 @@ async fn wait(local: &Rc<Local>, written: &Written, wanted: Wanted) -> Option<us
             }
             Poll::Pending
         });
-        let news = async { Some(news.await) };
-        let late = async {
-            match wanted.deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-            None
-        };
-        match news.or(late).await {
-            Some(Some(())) => {}
-            Some(None) if local.executor().is_shutting_down() => return Some(acked),
-            Some(None) => return None,
-            None => return Some(acked),
+        match news.await {
+            Some(()) => {}
+            None if local.executor().is_shutting_down() => return Some(acked),
+            None => return None,
         }
     }
 }

@@ -94,19 +94,22 @@ pub struct Lap {
     first: usize,
     /// When it began.
     begun: u64,
+    /// Whether the latest of the run is light.
+    was_light: bool,
 }
 
 impl Lap {
     /// A run begins at `nanos`.
     #[inline]
     pub fn begin(nanos: u64) -> Lap {
-        Lap { first: 0, begun: nanos }
+        Lap { first: 0, begun: nanos, was_light: false }
     }
 
     /// Whether the clock is to be read before command number `at` of the run is executed: it is timed by itself.
     #[inline]
-    pub fn is_due(self, at: usize, next: &Spec, before: Option<&Spec>) -> bool {
-        at > self.first && !(next.is_light() && before.is_some_and(Spec::is_light))
+    pub fn is_due(&mut self, at: usize, next: &Spec) -> bool {
+        let was_light = std::mem::replace(&mut self.was_light, next.is_light());
+        at > self.first && !(self.was_light && was_light)
     }
 }
 
@@ -185,7 +188,7 @@ impl Meter {
             let (spec, argv) = command(heaviest.unwrap_or(lap.first));
             self.note(spec, argv, taken, now, None);
         }
-        *lap = Lap { first: end, begun: nanos };
+        (lap.first, lap.begun) = (end, nanos);
     }
 
     /// A call of `spec` took so long.
@@ -370,7 +373,7 @@ mod tests {
         let mut reads = 0;
         let command = |at: usize| (run[at], Argv::new(&[], &[]));
         for (at, spec) in run.iter().enumerate() {
-            if lap.is_due(at, spec, at.checked_sub(1).map(|before| run[before])) {
+            if lap.is_due(at, spec) {
                 reads += 1;
                 meter.lap(&mut lap, at, at as u64 * 1_000, UnixMs::new(0), command);
             }

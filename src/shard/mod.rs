@@ -32,7 +32,7 @@ use crate::snapshot::{Keyspace, Located};
 use crate::source::Source;
 use crate::source::scrub::Scrubbed;
 use crate::store::command::refusal::NO_MEMORY;
-use crate::store::command::{Context, Flags, Lazy, Random, Spec, execute, has_expired};
+use crate::store::command::{Context, Flags, Lazy, Random, Spec, del, execute, has_expired};
 use crate::store::{KeyspaceStore, Message, ScanCursor};
 use crate::wire::{Argv, Command, Effects, Room};
 
@@ -95,7 +95,7 @@ impl Group {
         let from = self.effects.len();
         match effects {
             Effects::None => {}
-            Effects::Verbatim => self.effects.push(Command::new(&argv.iter().collect::<Vec<_>>())),
+            Effects::Verbatim => self.effects.push(Command::of(argv)),
             Effects::One(command) => self.effects.push(command),
             Effects::Group(commands) => self.effects.extend(commands),
         }
@@ -257,9 +257,8 @@ impl Shard {
                 return;
             }
             let Some((at, key)) = self.memory.choose(&self.store, &mut self.random, now) else { return };
-            self.store.remove(at, &key);
+            self.delete(at, &key);
             self.counters.evicted_keys += 1;
-            self.record(Effects::One(Command::new(&[b"DEL", &*key])), Argv::new(&[], &[]));
         }
     }
 
@@ -277,11 +276,16 @@ impl Shard {
             }
         });
         for key in &expired {
-            self.store.remove(self.store.locate(key), key);
-            self.record(Effects::One(Command::new(&[b"DEL", &**key])), Argv::new(&[], &[]));
+            self.delete(self.store.locate(key), key);
         }
         self.counters.expired_keys += expired.len() as u64;
         expired.len() * 4 > looked
+    }
+
+    /// Deletes a key that no command named.
+    fn delete(&mut self, at: Located, key: &[u8]) {
+        self.store.remove(at, key);
+        self.record(Effects::One(del(key)), Argv::new(&[], &[]));
     }
 
     /// Where its stream stands, where it is a primary's. Compared before and after, it tells whether commands changed anything.
@@ -411,7 +415,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handshake::Lineage;
+
     use crate::id::{Generation, Offset};
     use crate::resp::{Protocol, decode_multibulk};
     use crate::snapshot::Keyspace;
@@ -421,15 +425,8 @@ mod tests {
 
     fn primary() -> Shard {
         let source = Source::new(SourceConfig {
-            shard: ShardId::new(0),
-            shards: ShardCount::ONE,
-            generation: Generation::new(1).unwrap(),
-            born_empty: true,
-            lineage: Lineage::none(),
-            first: Offset::ZERO,
-            backlog_bytes: 1 << 20,
             reconnect_window_ms: 1,
-            client_port: None,
+            ..SourceConfig::new(ShardId::new(0), ShardCount::ONE, Generation::new(1).unwrap(), 1 << 20)
         });
         Shard::new(ShardId::new(0), ShardCount::ONE, Role::Primary(Box::new(source)), 1)
     }

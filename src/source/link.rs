@@ -153,11 +153,14 @@ impl Link {
 
     /// Queues an item that was sealed at `at`.
     pub fn push(&mut self, at: Offset, item: &Sealed) {
-        let bytes = item.of_link(self.checks);
-        assert!(self.cursor.next() <= at, "a dump item must not lie behind its link's cursor");
-        debug_assert!(self.queue.back().is_none_or(|q| q.at <= at));
-        self.queued_bytes += bytes.len();
-        self.queue.push_back(Queued { at, bytes, is_question: false });
+        self.enqueue(Queued { at, bytes: item.of_link(self.checks), is_question: false });
+    }
+
+    fn enqueue(&mut self, item: Queued) {
+        assert!(self.cursor.next() <= item.at, "a dump item must not lie behind its link's cursor");
+        debug_assert!(self.queue.back().is_none_or(|q| q.at <= item.at));
+        self.queued_bytes += item.bytes.len();
+        self.queue.push_back(item);
     }
 
     /// Asks for an acknowledgement behind everything up to `at`. One question that still waits is enough: what comes after its
@@ -169,10 +172,8 @@ impl Link {
             return;
         }
         if !self.queue.back().is_some_and(|last| last.is_question) {
-            self.push(at, &Item::<&[u8]>::GetAck.seal(at, self.checks));
-            if let Some(question) = self.queue.back_mut() {
-                question.is_question = true;
-            }
+            let question = Item::<&[u8]>::GetAck.seal(at, self.checks);
+            self.enqueue(Queued { at, bytes: question.of_link(self.checks), is_question: true });
         }
     }
 

@@ -59,6 +59,23 @@ pub struct SourceConfig {
     pub client_port: Option<u16>,
 }
 
+impl SourceConfig {
+    /// A history that begins now, with nothing: no data, no ancestors, a minute for replicas that went away, no port for clients.
+    pub fn new(shard: ShardId, shards: ShardCount, generation: Generation, backlog_bytes: usize) -> SourceConfig {
+        SourceConfig {
+            shard,
+            shards,
+            generation,
+            born_empty: true,
+            lineage: Lineage::none(),
+            first: Offset::ZERO,
+            backlog_bytes,
+            reconnect_window_ms: 60_000,
+            client_port: None,
+        }
+    }
+}
+
 /// The primary's part of one shard: its stream and everyone who reads it.
 #[derive(Debug)]
 pub struct Source {

@@ -12,8 +12,17 @@ pub struct Command(Vec<u8>);
 impl Command {
     /// Encodes `args`, the verb first.
     pub fn new<A: AsRef<[u8]>>(args: &[A]) -> Command {
-        let mut out = Vec::with_capacity(16 + args.iter().map(|a| a.as_ref().len() + 14).sum::<usize>());
-        encode_command(args.iter().map(AsRef::as_ref), &mut out);
+        Command::encoded(args.iter().map(AsRef::as_ref))
+    }
+
+    /// Encodes the command that `argv` is.
+    pub fn of(argv: Argv<'_>) -> Command {
+        Command::encoded(argv.iter())
+    }
+
+    fn encoded<'a>(args: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Command {
+        let mut out = Vec::with_capacity(16 + args.clone().map(|arg| arg.len() + 14).sum::<usize>());
+        encode_command(args, &mut out);
         Command(out)
     }
 

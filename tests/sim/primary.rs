@@ -1,6 +1,6 @@
 //! The primary's node: its shards, each with its store, its source, and a session for each connection.
 
-use kevy_replicate::handshake::{Lineage, RefuseReason, SyncReason, Verdict};
+use kevy_replicate::handshake::{RefuseReason, SyncReason, Verdict};
 use kevy_replicate::id::{Generation, HashSlot, Moment, Offset, ShardCount, UnixMs};
 use kevy_replicate::resp::{Protocol, Reply};
 use kevy_replicate::shard::{Role, Shard as Core};
@@ -58,15 +58,8 @@ impl Primary {
         let generation = Generation::new(plan.seed << 8 | (number + 1)).unwrap();
         let shard = |shard| {
             let mut source = Source::new(SourceConfig {
-                shard,
-                shards,
-                generation,
-                born_empty: true,
-                lineage: Lineage::none(),
-                first: Offset::ZERO,
-                backlog_bytes: plan.window_bytes,
-                reconnect_window_ms: 60_000,
                 client_port: Some(6004),
+                ..SourceConfig::new(shard, shards, generation, plan.window_bytes)
             });
             if !plan.checks || plant == Plant::DumpOneLate {
                 source = source.without_checks();

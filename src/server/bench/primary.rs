@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::options::Load;
 use super::stage::{Act, Played, Stage};
-use crate::handshake::Lineage;
 use crate::id::{Generation, Offset, ShardCount, ShardId};
 use crate::limits::BATCH_FRAMES_MAX;
 use crate::resp::{Protocol, Reply};
@@ -67,17 +66,7 @@ pub(super) struct Seed {
 pub(super) async fn main(executor: executor::Shard, seed: Seed) {
     let Seed { shard, shards, generation, mesh, listener, keys, stage, replicas, options, time, random } = seed;
     stage.enter(shard.index());
-    let source = Source::new(SourceConfig {
-        shard,
-        shards,
-        generation,
-        born_empty: true,
-        lineage: Lineage::none(),
-        first: Offset::ZERO,
-        backlog_bytes: options.backlog_bytes,
-        reconnect_window_ms: 60_000,
-        client_port: None,
-    });
+    let source = Source::new(SourceConfig::new(shard, shards, generation, options.backlog_bytes));
     let core = Shard::new(shard, shards, Role::Primary(Box::new(source)), random);
     let local = Local::new(executor.clone(), core, mesh);
     local.spawn(Queue::Clients, Rc::clone(&local).serve_mesh()).detach();

@@ -174,7 +174,7 @@ fn remove_expired(
 fn precede(mut first: Vec<Command>, effects: Effects, argv: Argv<'_>) -> Effects {
     match effects {
         Effects::None => {}
-        Effects::Verbatim => first.push(Command::new(&argv.iter().collect::<Vec<_>>())),
+        Effects::Verbatim => first.push(Command::of(argv)),
         Effects::One(command) => first.push(command),
         Effects::Group(commands) => first.extend(commands),
     }
@@ -196,7 +196,7 @@ fn take_del(room: &mut Room, key: &[u8]) -> Result<(), Full> {
 }
 
 /// The effect of a removed key.
-fn del(key: &[u8]) -> Command {
+pub fn del(key: &[u8]) -> Command {
     Command::new(&[b"DEL", key])
 }
 

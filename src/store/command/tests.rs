@@ -69,7 +69,7 @@ impl Node {
         let effects = execute(spec, &mut context, &at, argv, &mut Reply::new(&mut out, self.protocol));
         let effects = match effects {
             Effects::None => Vec::new(),
-            Effects::Verbatim => vec![Command::new(&argv.iter().collect::<Vec<_>>())],
+            Effects::Verbatim => vec![Command::of(argv)],
             Effects::One(command) => vec![command],
             Effects::Group(commands) => {
                 assert!(commands.len() > 1, "a group of one is one");

@@ -153,7 +153,7 @@ pub(in super::super) fn keys(argv: Argv<'_>) -> Option<std::ops::Range<usize>> {
 }
 
 /// The head of a reply on some streams.
-fn put_head(streams: usize, reply: &mut Reply<'_>) {
+pub fn put_head(streams: usize, reply: &mut Reply<'_>) {
     match reply.protocol() {
         Protocol::Resp2 => reply.array(streams),
         Protocol::Resp3 => reply.map(streams),
