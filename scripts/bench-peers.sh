@@ -13,7 +13,7 @@ if [ -z "${KEVY+set}" ]; then
 fi
 if [ -z "${PROBE+set}" ]; then
     PROBE=$(cargo bench --locked --no-run --bench probe --message-format json 2>/dev/null |
-        python3 -c 'import json, sys; print([line["executable"] for line in map(json.loads, sys.stdin) if line.get("executable")][-1])')
+        python3 -c 'import json, sys; print(next(line["executable"] for line in map(json.loads, sys.stdin) if line.get("executable") and line["target"]["name"] == "probe"))')
     export PROBE
 fi
 
