@@ -484,7 +484,15 @@ fn who_waited_is_not_on_the_wire() {
     use kevy_replicate::shard::{Claim, Waiter};
     use kevy_replicate::store::command::block;
     let mut primary = Primary::new();
-    for line in ["BLMOVE a b LEFT RIGHT 0", "BLPOP b c 0"] {
+    primary.execute("XGROUP CREATE s g $ MKSTREAM", NOW);
+    primary.execute("XGROUP CREATECONSUMER s g c", NOW);
+    primary.wire();
+    for line in [
+        "BLMOVE a b LEFT RIGHT 0",
+        "BLPOP b c 0",
+        "XREAD BLOCK 0 STREAMS s 0-0",
+        "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+    ] {
         let argv = Command::new(&line.split(' ').collect::<Vec<_>>());
         let mut ranges = Vec::new();
         let (spec, wish, located) = {
@@ -493,11 +501,17 @@ fn who_waited_is_not_on_the_wire() {
             let located = spec.keys(argv).map(|index| primary.shard.store.locate(argv.arg(index))).collect();
             (spec, block::wish(spec, argv).unwrap().unwrap(), located)
         };
-        let (keys, kind, protocol) = (wish.keys, wish.kind, Protocol::Resp2);
-        let waiter = Waiter { claim: Claim::new(|_| ()), spec, argv, located, keys, kind, protocol };
+        let block::Wish { keys, kind, needs_keys, .. } = wish;
+        let (claim, protocol) = (Claim::new(|_| ()), Protocol::Resp2);
+        let waiter = Waiter { claim, spec, argv, located, keys, kind, needs_keys, protocol };
         assert!(primary.shard.wait(waiter, NOW).is_some());
     }
     assert_eq!(shown(&read(&primary.wire())), "");
     primary.execute("RPUSH a x y", NOW);
     assert_eq!(shown(&read(&primary.wire())), "RPUSH a x y | [LPOP a | RPUSH b x] | LPOP b");
+    primary.execute("XADD s 1-0 f v", NOW);
+    assert_eq!(
+        shown(&read(&primary.wire())),
+        "XADD s 1-0 f v | [XGROUPSET s g 1-0 1 | XPENDINGSET s g c 1000000 1-0 1]"
+    );
 }

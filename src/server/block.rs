@@ -1,4 +1,4 @@
-//! Commands that wait for a key: `BLPOP` and its like. Each is tried as it is; where it finds nothing, it leaves a waiter with
+//! Commands that wait for a key: `BLPOP`, `XREAD` and their like. Each is tried as it is; where it finds nothing, it leaves a waiter with
 //! every shard that owns one of its keys, and the first of these that has something answers for all.
 //!
 //! ```text
@@ -18,7 +18,7 @@ use super::node::Node;
 use super::session::ClientSession;
 use super::together;
 use crate::id::{Moment, ShardId};
-use crate::resp::{Protocol, Reply, RequestDecoder};
+use crate::resp::{Protocol, Reply, RequestDecoder, arguments_of};
 use crate::runtime::clock::now;
 use crate::runtime::executor::Queue;
 use crate::runtime::local::{Local, unix_now};
@@ -28,6 +28,7 @@ use crate::shard::{Claim, Served, Waiter};
 use crate::snapshot::record::Kind;
 use crate::snapshot::{Keyspace, Located};
 use crate::store::WaiterId;
+use crate::store::command::stream::read::top;
 use crate::store::command::{Spec, block};
 use crate::wire::{Argv, Command};
 
@@ -37,6 +38,7 @@ pub(super) struct Wanted {
     /// One for each shard that owns a key which it waits for, in the order of the keys.
     waits: Vec<Wait>,
     kind: Kind,
+    needs_keys: bool,
     deadline: Option<Moment>,
     then: Then,
 }
@@ -71,6 +73,8 @@ pub(super) async fn execute(
     out: &mut Vec<u8>,
 ) -> Option<Wanted> {
     let from = out.len();
+    let (settled, mut ranges) = (settle(local, spec, argv).await, Vec::new());
+    let argv = settled.as_ref().map_or(argv, |command| arguments_of(command, &mut ranges));
     let located: Vec<Located> = spec.keys(argv).map(|key| local.core().store.locate(argv.arg(key))).collect();
     let owners: Vec<ShardId> = located.iter().map(|at| local.count().owner(at.slot)).collect();
     let first = owners.first().copied().unwrap_or(local.id());
@@ -117,7 +121,22 @@ pub(super) async fn execute(
         }
     }
     let deadline = wish.timeout_ms.map(|ms| now().plus_ms(ms));
-    Some(Wanted { waits, kind: wish.kind, deadline, then })
+    Some(Wanted { waits, kind: wish.kind, needs_keys: wish.needs_keys, deadline, then })
+}
+
+/// The command with the ids that its `$` mean now: whatever comes from now on is new to it, however often it is looked for.
+async fn settle(local: &Rc<Local>, spec: &'static Spec, argv: Argv<'_>) -> Option<Command> {
+    let tops = block::tops(spec, argv);
+    let mut ids = Vec::with_capacity(tops.len());
+    for (key, id) in tops {
+        let key = argv.arg(key).to_vec();
+        let at = local.core().store.locate(&key);
+        let look = move |local: &Rc<Local>| top(&local.core().store, at, &key, unix_now());
+        ids.push((id, local.call(local.count().owner(at.slot), look).await.to_string()));
+    }
+    let id_at = |index| ids.iter().find(|(id, _)| *id == index).map(|(_, text)| text.as_bytes());
+    let args = argv.iter().enumerate().map(|(index, arg)| id_at(index).unwrap_or(arg));
+    (!ids.is_empty()).then(|| Command::new(&args.collect::<Vec<_>>()))
 }
 
 /// Waits as `wanted` says, and appends the reply. What else arrives from the client meanwhile is kept in `requests`.
@@ -135,7 +154,8 @@ pub(super) async fn wait(
     let claim = Claim::new(move |served: Served| drop(teller.try_push(served)));
     let mut waiting: Vec<(ShardId, WaiterId)> = Vec::new();
     for Wait { owner, spec, argv, located, keys, protocol } in wanted.waits {
-        let waiter = Waiter { claim: claim.clone(), spec, argv, located, keys, kind: wanted.kind, protocol };
+        let Wanted { kind, needs_keys, .. } = wanted;
+        let waiter = Waiter { claim: claim.clone(), spec, argv, located, keys, kind, needs_keys, protocol };
         match local.call(owner, move |local| local.core().wait(waiter, unix_now())).await {
             Some(id) => waiting.push((owner, id)),
             // It is answered, by this shard or by one before it.

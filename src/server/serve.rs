@@ -301,6 +301,8 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         }
         let mut core = local.core();
         core.evict(unix_now());
+        // A key that expired or was evicted may be one without which somebody does not wait on.
+        core.serve_waiting(unix_now());
         if core.end_turn() {
             local.to_send.raise();
         }
@@ -318,6 +320,8 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
                 local.spawn(Queue::Snapshot, free).detach();
             }
         }
+        drop(core);
+        local.tell_waiters();
     }
 }
 

@@ -103,6 +103,8 @@ pub struct Waiter {
     pub keys: usize,
     /// What one of them must hold.
     pub kind: Kind,
+    /// Whether it is executed, too, once one of them is gone or holds something else.
+    pub needs_keys: bool,
     /// The protocol in which it is answered.
     pub protocol: Protocol,
 }
@@ -111,6 +113,8 @@ pub struct Waiter {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     waiters: BTreeMap<WaiterId, Waiter>,
+    /// How many of them need their keys.
+    needing: usize,
     /// Not before what was recorded for them is streamed.
     answers: Vec<Answer>,
 }
@@ -124,6 +128,19 @@ enum Attempt {
     Nothing,
 }
 
+impl Waiting {
+    fn insert(&mut self, id: WaiterId, waiter: Waiter) {
+        self.needing += usize::from(waiter.needs_keys);
+        self.waiters.insert(id, waiter);
+    }
+
+    fn remove(&mut self, id: WaiterId) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&id)?;
+        self.needing -= usize::from(waiter.needs_keys);
+        Some(waiter)
+    }
+}
+
 impl Shard {
     /// Executes what `waiter` asks for. Where there is nothing for it, it waits from now on, under this number.
     pub fn wait(&mut self, waiter: Waiter, now: UnixMs) -> Option<WaiterId> {
@@ -134,13 +151,13 @@ impl Shard {
         }
         let id = self.store.awaited.number();
         waiter.each_key(|key| self.store.awaited.add(key, id));
-        self.waiting.waiters.insert(id, waiter);
+        self.waiting.insert(id, waiter);
         Some(id)
     }
 
     /// Waiter number `id` does not wait any more, if it still did.
     pub fn forget_waiter(&mut self, id: WaiterId) {
-        if let Some(waiter) = self.waiting.waiters.remove(&id) {
+        if let Some(waiter) = self.waiting.remove(id) {
             waiter.each_key(|key| self.store.awaited.remove(key, id));
         }
     }
@@ -155,13 +172,16 @@ impl Shard {
                 last = Some(id);
                 // Each may have taken what there was.
                 let entry = self.store.get(at, &key).filter(|entry| !has_expired(entry, now));
-                let Some(kind) = entry.map(|entry| entry.value().kind()) else { break };
-                let Some(waiter) = self.waiting.waiters.remove(&id) else { continue };
-                let waits_on = waiter.kind != kind
+                let kind = entry.map(|entry| entry.value().kind());
+                if kind.is_none() && self.waiting.needing == 0 {
+                    break;
+                }
+                let Some(waiter) = self.waiting.remove(id) else { continue };
+                let waits_on = kind != Some(waiter.kind) && !waiter.needs_keys
                     || self.refusal(waiter.spec, &waiter.located).is_some()
                     || self.attempt(&waiter, now) == Attempt::Nothing;
                 if waits_on {
-                    self.waiting.waiters.insert(id, waiter);
+                    self.waiting.insert(id, waiter);
                 } else {
                     waiter.each_key(|key| self.store.awaited.remove(key, id));
                 }
@@ -171,7 +191,9 @@ impl Shard {
 
     /// Answers everybody who waits with an error, and forgets them.
     pub fn refuse_waiting(&mut self, error: &str) {
-        while let Some((id, waiter)) = self.waiting.waiters.pop_first() {
+        while let Some(id) = self.waiting.waiters.keys().next().copied()
+            && let Some(waiter) = self.waiting.remove(id)
+        {
             waiter.each_key(|key| self.store.awaited.remove(key, id));
             let Some(tell) = waiter.claim.lock().take() else { continue };
             let mut reply = Vec::new();
@@ -251,9 +273,9 @@ mod tests {
         let argv = arguments_of(&command, &mut ranges);
         let spec = find(argv.arg(0)).unwrap();
         let located = spec.keys(argv).map(|index| shard.store.locate(argv.arg(index))).collect();
-        let block::Wish { kind, keys, .. } = block::wish(spec, argv).unwrap().unwrap();
-        let argv = command.clone();
-        shard.wait(Waiter { claim: claim.clone(), spec, argv, located, keys, kind, protocol: Protocol::Resp2 }, NOW)
+        let block::Wish { kind, keys, needs_keys, .. } = block::wish(spec, argv).unwrap().unwrap();
+        let (claim, argv, protocol) = (claim.clone(), command.clone(), Protocol::Resp2);
+        shard.wait(Waiter { claim, spec, argv, located, keys, kind, needs_keys, protocol }, NOW)
     }
 
     fn claim() -> (Claim, Receiver<String>) {
@@ -377,6 +399,23 @@ mod tests {
         let heard = heard(&mut shard, &[&mover, &next]);
         assert!(heard[0].starts_with("-WRONGTYPE"), "{heard:?}");
         assert_eq!(heard[1], "a 1");
+    }
+
+    #[test]
+    fn who_needs_its_key_is_told_that_it_is_gone_and_nobody_else_is() {
+        let mut shard = shard();
+        execute(&mut shard, "XGROUP CREATE s g $ MKSTREAM");
+        let clients = ["XREAD BLOCK 0 STREAMS s 0", "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"]
+            .map(|command| wait(&mut shard, command));
+        let clients = clients.each_ref();
+        execute(&mut shard, "XGROUP CREATE s other $");
+        assert_eq!(heard(&mut shard, &clients), ["-", "-"]);
+        execute(&mut shard, "DEL s");
+        let told = heard(&mut shard, &clients);
+        assert!(told[1].starts_with("-NOGROUP No such key 's' or consumer group 'g'"), "{told:?}");
+        assert_eq!((&*told[0], shard.waiters()), ("-", 1));
+        execute(&mut shard, "XADD s 1-0 f v");
+        assert_eq!(heard(&mut shard, &clients), ["s 1-0 f v", "-"]);
     }
 
     #[test]

@@ -183,6 +183,193 @@ fn who_hangs_up_or_is_killed_while_it_waits_gets_nothing() {
     }
 }
 
+type Stream = (String, Vec<(String, Vec<String>)>);
+
+/// What a read of streams was answered, as text; `-`: nothing.
+fn shown(waiter: thread::JoinHandle<RedisResult<Option<Vec<Stream>>>>) -> String {
+    let show = |(key, entries): Stream| {
+        let entries = entries.into_iter().map(|(id, words)| format!(" {id} {}", words.join(" ")));
+        key + &entries.collect::<String>()
+    };
+    match waiter.join().unwrap() {
+        Ok(Some(streams)) => streams.into_iter().map(show).collect::<Vec<_>>().join(" "),
+        Ok(None) => "-".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn what_comes_into_a_stream_is_read_by_everybody_who_waits() {
+    for shards in [1, 3] {
+        let node = Kevy::primary(shards);
+        let mut client = node.connect();
+        let keys: Vec<String> = (0..shards).map(|shard| key_of(shard, shards, "stream")).collect();
+        for key in &keys {
+            tell(&mut client, &format!("XADD {key} 5-0 f old"));
+        }
+        for key in &keys {
+            let ids = vec!["$"; keys.len()].join(" ");
+            let readers = [
+                waiting(&node, &format!("XREAD BLOCK 0 STREAMS {} {ids}", keys.join(" "))),
+                waiting(&node, &format!("XREAD COUNT 1 BLOCK 10000 STREAMS nosuch {key} 0 5-0")),
+                waiting(&node, &format!("XREAD BLOCK 0 STREAMS {key} 6-0")),
+            ];
+            // What is gone by the end of the transaction was not there, and does not change what is new.
+            redis::pipe()
+                .atomic()
+                .cmd("XADD")
+                .arg(key)
+                .arg("5-1")
+                .arg("f")
+                .arg("x")
+                .ignore()
+                .cmd("XDEL")
+                .arg(key)
+                .arg("5-1")
+                .ignore()
+                .query::<()>(&mut client)
+                .unwrap();
+            tell(&mut client, &format!("XADD {key} 6-0 f new"));
+            wait_until("two are served", || node.number("blocked_clients") == 1);
+            tell(&mut client, &format!("XADD {key} 7-0 f last"));
+            let [tail, since, above] = readers.map(shown);
+            assert_eq!([tail, since], [(); 2].map(|()| format!("{key} 6-0 f new")));
+            assert_eq!(above, format!("{key} 7-0 f last"));
+        }
+        // What is there already is had at once, and of all keys.
+        let all: Option<Vec<Stream>> = ask(
+            &mut client,
+            &format!("XREAD COUNT 1 BLOCK 0 STREAMS {} {}", keys.join(" "), vec!["0"; keys.len()].join(" ")),
+        )
+        .unwrap();
+        assert_eq!(all.map(|streams| streams.len()), Some(keys.len()));
+        assert_eq!(
+            ask::<Option<Vec<Stream>>>(&mut client, &format!("XREAD BLOCK 20 STREAMS {} $", keys[0])).unwrap(),
+            None
+        );
+        let in_transaction: (Option<Vec<Stream>>,) = redis::pipe()
+            .atomic()
+            .cmd("XREAD")
+            .arg(&["BLOCK", "0", "STREAMS", &keys[0], "$"])
+            .query(&mut client)
+            .unwrap();
+        assert_eq!(in_transaction, (None,));
+    }
+}
+
+#[test]
+fn whatever_makes_a_stream_wakes_who_waits_for_one() {
+    for shards in [1, 3] {
+        let node = Kevy::primary(shards);
+        let mut client = node.connect();
+        let (from, to) = (key_of(0, shards, "from"), key_of(shards - 1, shards, "to"));
+        for wakes in ["RENAME", "COPY", "RESTORE"] {
+            tell(&mut client, &format!("XADD {from} 1-0 f v"));
+            let reader = waiting(&node, &format!("XREAD BLOCK 0 STREAMS {to} $"));
+            for stranger in [format!("RPUSH {to} 1"), format!("DEL {to}")] {
+                tell(&mut client, &stranger);
+            }
+            assert_eq!(node.number("blocked_clients"), 1);
+            if wakes == "RESTORE" {
+                let payload: Vec<u8> = ask(&mut client, &format!("DUMP {from}")).unwrap();
+                redis::cmd(wakes).arg(&to).arg(0).arg(payload).query::<()>(&mut client).unwrap();
+            } else {
+                tell(&mut client, &format!("{wakes} {from} {to}"));
+            }
+            assert_eq!(shown(reader), format!("{to} 1-0 f v"), "{wakes}");
+            tell(&mut client, &format!("DEL {from} {to}"));
+        }
+    }
+}
+
+#[test]
+fn an_entry_goes_to_the_consumer_who_came_first() {
+    for shards in [1, 3] {
+        let node = Kevy::primary(shards);
+        let replica = Kevy::replica(2, node.port_base);
+        let mut client = node.connect();
+        let keys: Vec<String> = (0..shards).map(|shard| key_of(shard, shards, "stream")).collect();
+        for key in &keys {
+            tell(&mut client, &format!("XGROUP CREATE {key} g $ MKSTREAM"));
+        }
+        let (list, ids) = (keys.join(" "), vec![">"; keys.len()].join(" "));
+        for key in &keys {
+            let consumers = ["a", "b", "c"]
+                .map(|name| waiting(&node, &format!("XREADGROUP GROUP g {name} COUNT 1 BLOCK 0 STREAMS {list} {ids}")));
+            for number in 1..4 {
+                tell(&mut client, &format!("XADD {key} {number}-0 f {number}"));
+            }
+            let got = consumers.map(shown);
+            assert_eq!(got, [1, 2, 3].map(|number| format!("{key} {number}-0 f {number}")));
+            // What was delivered before is had at once, also where that is nothing.
+            let again: Option<Vec<Stream>> =
+                ask(&mut client, &format!("XREADGROUP GROUP g b BLOCK 0 STREAMS {key} 0")).unwrap();
+            assert_eq!(again.expect("its history")[0].1[0].0, "2-0");
+            let nothing: Option<Vec<Stream>> =
+                ask(&mut client, &format!("XREADGROUP GROUP g d BLOCK 0 STREAMS {key} 0")).unwrap();
+            assert_eq!(nothing.expect("its history")[0].1, []);
+            assert_eq!(
+                ask::<Option<Vec<Stream>>>(&mut client, &format!("XREADGROUP GROUP g b BLOCK 20 STREAMS {key} >"))
+                    .unwrap(),
+                None
+            );
+        }
+        await_caught_up(&node, &replica);
+        assert_eq!(node.digest(), replica.digest());
+        assert_eq!(
+            ask::<(i64,)>(&mut client, &format!("XPENDING {} g", keys[0])).map(|(count,)| count).unwrap_or(3),
+            3
+        );
+    }
+}
+
+/// The group goes with its stream: nobody waits for what will never come.
+#[test]
+fn who_waits_for_a_group_hears_that_it_is_gone() {
+    for shards in [1, 3] {
+        let node = Kevy::primary(shards);
+        let mut client = node.connect();
+        let keys: Vec<String> = (0..shards).map(|shard| key_of(shard, shards, "stream")).collect();
+        let (list, ids) = (keys.join(" "), vec![">"; keys.len()].join(" "));
+        let key = &keys[usize::from(shards) - 1];
+        for (ends, error) in [
+            (format!("DEL {key}"), "NOGROUP"),
+            (format!("SET {key} string"), "WRONGTYPE"),
+            (format!("XGROUP DESTROY {key} g"), "NOGROUP"),
+            (format!("RENAME {key} elsewhere"), "NOGROUP"),
+            (format!("PEXPIRE {key} 1"), "NOGROUP"),
+            (format!("PEXPIREAT {key} 1"), "NOGROUP"),
+            ("FLUSHALL".to_owned(), "NOGROUP"),
+        ] {
+            for key in &keys {
+                tell(&mut client, &format!("DEL {key}"));
+                tell(&mut client, &format!("XGROUP CREATE {key} g $ MKSTREAM"));
+            }
+            let consumer = waiting(&node, &format!("XREADGROUP GROUP g a BLOCK 0 STREAMS {list} {ids}"));
+            let reader = waiting::<Option<Vec<Stream>>>(&node, &format!("XREAD BLOCK 0 STREAMS {key} $"));
+            tell(&mut client, &ends);
+            let heard = shown(consumer);
+            assert!(heard.contains(error), "{ends}: {heard}");
+            assert_eq!(node.number("blocked_clients"), 1, "{ends}: a stream may come again");
+            tell(&mut client, &format!("DEL {key}"));
+            tell(&mut client, &format!("XADD {key} 1-0 f v"));
+            assert_eq!(shown(reader), format!("{key} 1-0 f v"), "{ends}");
+        }
+    }
+}
+
+#[test]
+fn a_replica_wakes_those_who_read_from_it() {
+    let primary = Kevy::primary(3);
+    let replica = Kevy::replica(2, primary.port_base);
+    let mut client = primary.connect();
+    tell(&mut client, "XADD stream 1-0 f v");
+    await_caught_up(&primary, &replica);
+    let reader = waiting(&replica, "XREAD BLOCK 0 STREAMS other stream $ $");
+    tell(&mut client, "XADD stream 2-0 f w");
+    assert_eq!(shown(reader), "stream 2-0 f w");
+}
+
 #[test]
 fn a_node_that_becomes_a_replica_lets_nobody_wait() {
     let (primary, node) = (Kevy::primary(1), Kevy::primary(3));

@@ -3,13 +3,14 @@
 use super::super::aggregate::{Missing, read as read_value, write};
 use super::super::refusal::{Refusal, SYNTAX};
 use super::super::string::integer;
-use super::super::{Context, NOTHING, Outcome};
+use super::super::{Context, NOTHING, Outcome, has_expired};
 use super::group::{Change, no_group};
 use super::{bulk_id, show, show_all, strict_id};
 use crate::id::UnixMs;
 use crate::resp::{Protocol, Reply};
 use crate::snapshot::Located;
 use crate::store::value::stream::{Entry, Stream, StreamId};
+use crate::store::{KeyspaceStore, Value, ValueRef};
 use crate::wire::Argv;
 
 /// What is asked for.
@@ -120,6 +121,14 @@ impl<'a> Query<'a> {
             )),
             (id, _) => strict_id(id, 0).map(Behind::Id),
         }
+    }
+}
+
+/// The last id of the stream at `key`, for whoever waits for what comes behind it; where there is none: of what is not there yet.
+pub fn top(store: &KeyspaceStore, at: Located, key: &[u8], now: UnixMs) -> StreamId {
+    match store.get(at, key).filter(|entry| !has_expired(entry, now)).map(|entry| entry.value()) {
+        Some(ValueRef::Boxed(Value::Stream(stream))) => stream.counters().last_id,
+        _ => StreamId::MIN,
     }
 }
 
