@@ -277,8 +277,8 @@ impl Query {
         let enough = if self.any { self.count } else { usize::MAX };
         let mut found = Vec::new();
         'all: for scores in self.shape.scores(middle) {
-            let first = zset.partition_point(|_, score| score < scores.start);
-            let end = zset.partition_point(|_, score| score < scores.end);
+            let first = zset.partition_point_by_score(|score| score < scores.start);
+            let end = zset.partition_point_by_score(|score| score < scores.end);
             for (member, score) in zset.range(first, end.max(first)) {
                 let point = Point::of_score(score);
                 let Some(distance) = self.shape.distance(middle, point) else { continue };

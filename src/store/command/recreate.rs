@@ -147,16 +147,23 @@ pub(super) fn removal<'a>(
     mut room: Room,
     verb: &[u8],
     key: &[u8],
-    members: impl Iterator<Item = &'a [u8]>,
+    mut members: impl Iterator<Item = &'a [u8]>,
     is_all: bool,
 ) -> Result<Effects, Refusal> {
-    let mut out = Vec::new();
-    if is_all {
-        push(super::del(key), &mut room, &mut out)?;
-        return Ok(group_of(out));
+    let (first, mut others) = (members.next(), members.peekable());
+    // Mostly it is one, and costs one allocation.
+    let only = match (is_all, first, others.peek()) {
+        (true, ..) => Some(super::del(key)),
+        (false, Some(first), None) => Some(Command::new(&[verb, key, first])),
+        _ => None,
+    };
+    if let Some(command) = only {
+        room.take_command(&command)?;
+        return Ok(Effects::One(command));
     }
+    let mut out = Vec::new();
     let mut pieces = Pieces::new(verb, key, &mut room, &mut out);
-    for member in members {
+    for member in first.into_iter().chain(others) {
         pieces.push([member])?;
     }
     pieces.end()?;

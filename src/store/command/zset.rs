@@ -84,8 +84,8 @@ impl<'a> Span<'a> {
                 if down { (len - end, len - first) } else { (first, end) }
             }
             Span::Score(lower, upper) => (
-                zset.partition_point(|_, score| is_before(lower, score)),
-                zset.partition_point(|_, score| !is_behind(upper, score)),
+                zset.partition_point_by_score(|score| is_before(lower, score)),
+                zset.partition_point_by_score(|score| !is_behind(upper, score)),
             ),
             Span::Lex(lower, upper) => (
                 zset.partition_point(|member, _| is_before(lower, member)),
@@ -457,18 +457,18 @@ impl Adding {
     }
 
     fn add(self, zset: &mut Zset, member: &[u8], score: f64) -> Result<Added, Refusal> {
-        let old = zset.score(member);
-        if old.is_some() && self.nx || old.is_none() && self.xx {
-            return Ok(Added::Refused);
-        }
-        let new = if self.incr { old.unwrap_or(0.0) + score } else { score };
-        if new.is_nan() {
-            return Err(Refusal::Text("ERR resulting score is not a number (NaN)"));
-        }
-        if old.is_some_and(|old| self.gt && new <= old || self.lt && new >= old) {
-            return Ok(Added::Refused);
-        }
-        Ok(Added::Done(zset.insert(member, new), new))
+        let done = zset.update(member, |old| {
+            if old.is_some() && self.nx || old.is_none() && self.xx {
+                return Ok(None);
+            }
+            let new = if self.incr { old.unwrap_or(0.0) + score } else { score };
+            if new.is_nan() {
+                return Err(Refusal::Text("ERR resulting score is not a number (NaN)"));
+            }
+            let refused = old.is_some_and(|old| self.gt && new <= old || self.lt && new >= old);
+            Ok((!refused).then_some(new))
+        })?;
+        Ok(done.map_or(Added::Refused, |(inserted, score)| Added::Done(inserted, score)))
     }
 }
 
@@ -613,29 +613,77 @@ fn pop(context: &mut Context<'_>, at: Located, argv: Argv<'_>, down: bool, reply
         reply.array(0);
         return NOTHING;
     };
-    let members = first_members(zset, count.unwrap_or(1), down);
-    let is_all = members.len() == zset.len();
-    let effects = take(context, at, key, members.iter().map(|(member, _)| &**member), is_all)?;
+    let taken = Taken::from_end(zset, count.unwrap_or(1), down);
+    let effects = taken.effects(context, key)?;
     let is_nested = count.is_some() && reply.protocol() == Protocol::Resp3;
-    reply.array(if is_nested { members.len() } else { members.len() * 2 });
-    for (member, score) in &members {
+    reply.array(if is_nested { taken.len() } else { taken.len() * 2 });
+    for (member, score) in taken.members() {
         if is_nested {
             reply.array(2);
         }
         reply.bulk(member);
-        reply.double(*score);
+        reply.double(score);
     }
+    let ranks = (taken.first, taken.end);
+    remove_ranks(context.store, at, key, |_| ranks)?;
     Ok(effects)
 }
 
-/// Up to `count` members with their scores from the lower end, or from the upper one with `down`.
-fn first_members(zset: &Zset, count: usize, down: bool) -> Vec<(Box<[u8]>, f64)> {
-    let (len, count) = (zset.len(), count.min(zset.len()));
-    let own = |(member, score): (&[u8], f64)| (Box::<[u8]>::from(member), score);
-    match down {
-        false => zset.range(0, count).map(own).collect(),
-        true => zset.range_down(len - count, len).map(own).collect(),
+/// Members that are to be taken out of a sorted set: those of ranks that follow each other.
+struct Taken<'z> {
+    zset: &'z Zset,
+    first: usize,
+    end: usize,
+    /// They are named the last one first.
+    down: bool,
+}
+
+impl<'z> Taken<'z> {
+    /// Up to `count` members from the lower end, or from the upper one with `down`.
+    fn from_end(zset: &'z Zset, count: usize, down: bool) -> Taken<'z> {
+        let (len, count) = (zset.len(), count.min(zset.len()));
+        let (first, end) = if down { (len - count, len) } else { (0, count) };
+        Taken { zset, first, end, down }
     }
+
+    fn len(&self) -> usize {
+        self.end - self.first
+    }
+
+    fn members(&self) -> impl Iterator<Item = (&'z [u8], f64)> {
+        let &Taken { zset, first, end, down } = self;
+        let upwards = (!down).then(|| zset.range(first, end)).into_iter().flatten();
+        upwards.chain(down.then(|| zset.range_down(first, end)).into_iter().flatten())
+    }
+
+    /// The effects that say so.
+    fn effects(&self, context: &Context<'_>, key: &[u8]) -> Outcome {
+        if self.len() == 0 {
+            return NOTHING;
+        }
+        let is_all = self.len() == self.zset.len();
+        removal(context.room, b"ZREM", key, self.members().map(|(member, _)| member), is_all)
+    }
+}
+
+/// Takes the members of the ranks that `which` says away, and returns how many that are; with the last of them goes the key.
+fn remove_ranks(
+    store: &mut KeyspaceStore,
+    place: impl Into<Place>,
+    key: &[u8],
+    which: impl FnOnce(&Zset) -> (usize, usize),
+) -> Result<usize, Refusal> {
+    let removed = write(store, place.into(), key, Missing::Leave, |zset: &mut Zset| {
+        let (first, end) = which(zset);
+        let all = (end - first == zset.len()).then(|| std::mem::take(zset));
+        if all.is_none() {
+            zset.remove_ranks(first, end);
+        }
+        (end - first, all)
+    })?;
+    let Some((count, all)) = removed else { return Ok(0) };
+    all.into_iter().for_each(|zset| store.free_later(Value::Zset(zset)));
+    Ok(count)
 }
 
 pub(super) fn zmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -646,17 +694,18 @@ pub(super) fn zmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, r
     })?;
     for (&at, key) in at.iter().zip(argv.iter().skip(2)) {
         let Some(zset) = read::<Zset>(context, at, key)? else { continue };
-        let members = first_members(zset, count, down);
-        let is_all = members.len() == zset.len();
-        let effects = take(context, at, key, members.iter().map(|(member, _)| &**member), is_all)?;
+        let taken = Taken::from_end(zset, count, down);
+        let effects = taken.effects(context, key)?;
         reply.array(2);
         reply.bulk(key);
-        reply.array(members.len());
-        for (member, score) in &members {
+        reply.array(taken.len());
+        for (member, score) in taken.members() {
             reply.array(2);
             reply.bulk(member);
-            reply.double(*score);
+            reply.double(score);
         }
+        let ranks = (taken.first, taken.end);
+        remove_ranks(context.store, at, key, |_| ranks)?;
         return Ok(effects);
     }
     reply.null_array();
@@ -676,15 +725,16 @@ fn pop_first(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, down: bo
     block::seconds(argv.arg(argv.len() - 1))?;
     for (&at, key) in at.iter().zip(argv.skip(1).iter()) {
         let Some(zset) = read::<Zset>(context, at, key)? else { continue };
-        let members = first_members(zset, 1, down);
-        let is_all = zset.len() == 1;
-        let effects = take(context, at, key, members.iter().map(|(member, _)| &**member), is_all)?;
-        for (member, score) in &members {
+        let taken = Taken::from_end(zset, 1, down);
+        let effects = taken.effects(context, key)?;
+        for (member, score) in taken.members() {
             reply.array(3);
             reply.bulk(key);
             reply.bulk(member);
-            reply.double(*score);
+            reply.double(score);
         }
+        let ranks = (taken.first, taken.end);
+        remove_ranks(context.store, at, key, |_| ranks)?;
         return Ok(effects);
     }
     reply.null_array();
@@ -694,28 +744,6 @@ fn pop_first(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, down: bo
 pub(super) fn bzmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     block::seconds(argv.arg(1))?;
     zmpop(context, at, argv.skip(1), reply)
-}
-
-/// Takes chosen members away, all or some, by the effects that say so.
-fn take<'m>(
-    context: &mut Context<'_>,
-    at: Located,
-    key: &[u8],
-    members: impl Iterator<Item = &'m [u8]> + Clone,
-    is_all: bool,
-) -> Outcome {
-    if members.clone().next().is_none() {
-        return NOTHING;
-    }
-    let effects = removal(context.room, b"ZREM", key, members.clone(), is_all)?;
-    if is_all {
-        context.store.remove(at, key);
-    } else {
-        write(context.store, at.into(), key, Missing::Leave, |zset: &mut Zset| {
-            members.for_each(|member| _ = zset.remove(member));
-        })?;
-    }
-    Ok(effects)
 }
 
 /// Where scores differ, what lies between two members depends on how it is searched: the effect names the members.
@@ -731,23 +759,9 @@ pub(super) fn zremrangebylex(
         return NOTHING;
     };
     let (first, end) = span.ranks(zset, false);
-    let is_all = end - first == zset.len();
-    let members: Vec<Box<[u8]>> = zset.range(first, end).map(|(member, _)| Box::from(member)).collect();
-    let effects = take(context, at[0], key, members.iter().map(|member| &**member), is_all)?;
-    reply.count(members.len());
+    let effects = Taken { zset, first, end, down: false }.effects(context, key)?;
+    reply.count(remove_ranks(context.store, at[0], key, |_| (first, end))?);
     Ok(effects)
-}
-
-fn remove_range(store: &mut KeyspaceStore, place: Place, key: &[u8], span: Span<'_>) -> Result<usize, Refusal> {
-    let removed = write(store, place, key, Missing::Leave, |zset: &mut Zset| {
-        let (first, end) = span.ranks(zset, false);
-        let members: Vec<Box<[u8]>> = zset.range(first, end).map(|(member, _)| Box::from(member)).collect();
-        members.iter().for_each(|member| {
-            zset.remove(member);
-        });
-        members.len()
-    })?;
-    Ok(removed.unwrap_or(0))
 }
 
 fn remove_and_reply(
@@ -757,7 +771,7 @@ fn remove_and_reply(
     span: Span<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let removed = remove_range(context.store, at.into(), argv.arg(1), span)?;
+    let removed = remove_ranks(context.store, at, argv.arg(1), |zset| span.ranks(zset, false))?;
     reply.count(removed);
     Ok(if removed > 0 { Effects::Verbatim } else { Effects::None })
 }
@@ -804,12 +818,12 @@ pub(super) fn apply_zrem(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>
 
 pub(super) fn apply_zremrangebyrank(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
     let span = Span::rank(argv.arg(2), argv.arg(3)).map_err(|_| Misfit::Form)?;
-    remove_range(store, place, argv.arg(1), span)?;
+    remove_ranks(store, place, argv.arg(1), |zset| span.ranks(zset, false))?;
     Ok(())
 }
 
 pub(super) fn apply_zremrangebyscore(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
     let span = Span::score(argv.arg(2), argv.arg(3)).map_err(|_| Misfit::Form)?;
-    remove_range(store, place, argv.arg(1), span)?;
+    remove_ranks(store, place, argv.arg(1), |zset| span.ranks(zset, false))?;
     Ok(())
 }

@@ -18,7 +18,8 @@ const PART_MEMBERS: usize = 128;
 /// Parts whose members are counted together.
 const GROUP_PARTS: usize = 64;
 
-/// Members found by a 64-bit hash, which is the same for all time.
+/// Members found by a 64-bit hash, which is the same for all time. Where they lie depends on its upper half alone: whoever keeps that
+/// beside a member need not look at the member while the table grows.
 #[derive(Debug)]
 pub(super) struct Parted<T> {
     /// At least one.
@@ -181,10 +182,11 @@ impl<T> Parted<T> {
     }
 }
 
-/// The hash inside a part: its top bits, by which a table tells its members apart, must not be those that they have in common.
+/// The hash inside a part, of the upper half: its top bits, by which a table tells its members apart, must not be those that they
+/// have in common.
 #[inline]
 fn inner(hash: u64) -> u64 {
-    hash.rotate_left(32)
+    (hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Small   a sorted vector
-//! Large   ranked::Ranked, a skip list that counts, and a table by member
+//! Large   ranked::Ranked, a tree that counts, and a table by member
 //! ```
 
 use super::ranked::Ranked;
@@ -12,6 +12,7 @@ use crate::snapshot::record::{Reader, RecordError, put_bytes, put_f64, put_varin
 use crate::store::digest;
 use crate::store::hash::keyed_hash;
 use std::cmp::Ordering;
+use std::convert::Infallible;
 
 /// Distinct members in the order of their scores. No score is NaN.
 #[derive(Debug, Default)]
@@ -80,32 +81,53 @@ impl Zset {
 
     /// Gives `member` this score, which must not be NaN.
     pub fn insert(&mut self, member: &[u8], score: f64) -> Inserted {
+        let inserted = self.update::<Infallible>(member, |_| Ok(Some(score)));
+        match inserted {
+            Ok(inserted) => inserted.map_or(Inserted::Same, |(inserted, _)| inserted),
+        }
+    }
+
+    /// Gives `member` the score, not NaN, that `decide` makes of the one it has, or leaves it as it is. Answers what that did, and the
+    /// score that was decided on.
+    ///
+    /// # Errors
+    /// That of `decide`; then nothing has changed.
+    pub fn update<E>(
+        &mut self,
+        member: &[u8],
+        decide: impl FnOnce(Option<f64>) -> Result<Option<f64>, E>,
+    ) -> Result<Option<(Inserted, f64)>, E> {
+        let (sorted, bytes) = match &mut self.0 {
+            Form::Small { sorted, bytes } => (sorted, bytes),
+            Form::Large(ranked) => return ranked.update(member, decide),
+        };
+        let found = sorted.iter().position(|(m, _)| **m == *member);
+        let old = found.map(|at| sorted[at].1);
+        let Some(score) = decide(old)? else { return Ok(None) };
         debug_assert!(!score.is_nan());
-        let before = self.score(member);
         // -0 is 0 to whoever compares: the one that was there stays.
-        if before == Some(score) {
-            return Inserted::Same;
+        if old == Some(score) {
+            return Ok(Some((Inserted::Same, score)));
         }
-        if before.is_some() {
-            self.remove(member);
+        let place =
+            |sorted: &[(Box<[u8]>, f64)]| sorted.partition_point(|(m, s)| compare((m, *s), (member, score)).is_lt());
+        if let Some(at) = found {
+            let (member, _) = sorted.remove(at);
+            sorted.insert(place(sorted), (member, score));
+            return Ok(Some((Inserted::Changed, score)));
         }
-        match &mut self.0 {
-            Form::Small { sorted, bytes } if sorted.len() < SMALL_MEMBERS_MAX => {
-                let at = sorted.partition_point(|(m, s)| compare((m, *s), (member, score)).is_lt());
-                sorted.insert(at, (member.into(), score));
-                *bytes += member.len();
+        if sorted.len() < SMALL_MEMBERS_MAX {
+            sorted.insert(place(sorted), (member.into(), score));
+            *bytes += member.len();
+        } else {
+            let mut ranked = Ranked::new();
+            for (m, s) in sorted.iter() {
+                ranked.insert(m, *s);
             }
-            Form::Small { sorted, .. } => {
-                let mut ranked = Ranked::new();
-                for (m, s) in std::mem::take(sorted) {
-                    ranked.insert(m, s);
-                }
-                ranked.insert(member.into(), score);
-                self.0 = Form::Large(Box::new(ranked));
-            }
-            Form::Large(ranked) => ranked.insert(member.into(), score),
+            ranked.insert(member, score);
+            self.0 = Form::Large(Box::new(ranked));
         }
-        if before.is_some() { Inserted::Changed } else { Inserted::Added }
+        Ok(Some((Inserted::Added, score)))
     }
 
     /// Takes `member` away. `false`: it was not there.
@@ -119,6 +141,14 @@ impl Zset {
                 None => false,
             },
             Form::Large(ranked) => ranked.remove(member),
+        }
+    }
+
+    /// Takes the members of ranks `first` up to `end` (at most the length) away.
+    pub fn remove_ranks(&mut self, first: usize, end: usize) {
+        match &mut self.0 {
+            Form::Small { sorted, bytes } => *bytes -= sorted.drain(first..end).map(|(m, _)| m.len()).sum::<usize>(),
+            Form::Large(ranked) => ranked.remove_ranks(first, end.saturating_sub(first)),
         }
     }
 
@@ -136,6 +166,14 @@ impl Zset {
         match &self.0 {
             Form::Small { sorted, .. } => sorted.partition_point(|(member, score)| before(member, *score)),
             Form::Large(ranked) => ranked.partition_point(before),
+        }
+    }
+
+    /// As [`partition_point`](Self::partition_point), by scores alone.
+    pub fn partition_point_by_score(&self, before: impl Fn(f64) -> bool) -> usize {
+        match &self.0 {
+            Form::Small { sorted, .. } => sorted.partition_point(|(_, score)| before(*score)),
+            Form::Large(ranked) => ranked.partition_point_by_score(before),
         }
     }
 
@@ -260,6 +298,7 @@ pub(super) fn of_member(member: &[u8], score: f64) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
 
     /// What a sorted set is, said as simply as possible.
     #[derive(Default)]
@@ -315,6 +354,110 @@ mod tests {
                 prop_assert_eq!(read.digest(), zset.digest());
             }
         }
+    }
+
+    proptest! {
+        /// Far more members than a small form or a block has; many scores are equal, some are infinite or -0.
+        #[test]
+        fn the_large_form_holds_what_an_ordered_map_holds(
+            seed in any::<u64>(),
+            members in 100u64..3_000,
+            scores in prop_oneof![Just(1u64), Just(7), Just(100_000)],
+            steps in 1usize..12,
+        ) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut zset, mut model) = (Zset::new(), BTreeMap::new());
+            let mut by_order = BTreeSet::new();
+            for _ in 0..steps {
+                let (kind, share) = (random.u8(0..6), random.u64(0..=members));
+                for number in 0..share {
+                    // Short members lie in their nodes, others beside them.
+                    let number = if kind < 2 { number } else { random.u64(0..members) };
+                    let member = format!("{number:0width$}", width = if number % 3 == 0 { 30 } else { 5 }).into_bytes();
+                    let score = match random.u64(0..scores) {
+                        0 => -0.0,
+                        1 => f64::INFINITY,
+                        2 => f64::NEG_INFINITY,
+                        // Rising, falling, or anywhere.
+                        score => [number as f64, -(number as f64), score as f64, score as f64][usize::from(kind % 4)],
+                    };
+                    let old = model.get(&member).copied();
+                    if kind < 4 {
+                        let expected = match old {
+                            None => Inserted::Added,
+                            Some(old) if old == score => Inserted::Same,
+                            Some(_) => Inserted::Changed,
+                        };
+                        prop_assert_eq!(zset.insert(&member, score), expected);
+                        if expected != Inserted::Same {
+                            old.map(|old| by_order.remove(&Ordered(old, member.clone())));
+                            by_order.insert(Ordered(score, member.clone()));
+                            model.insert(member, score);
+                        }
+                    } else if kind == 4 {
+                        prop_assert_eq!(zset.remove(&member), old.is_some());
+                        old.map(|old| by_order.remove(&Ordered(old, member.clone())));
+                        model.remove(&member);
+                    } else {
+                        let Some(Ordered(score, member)) = by_order.pop_first() else { break };
+                        prop_assert_eq!(zset.iter().next(), Some((&*member, score)));
+                        zset.remove_ranks(0, 1);
+                        model.remove(&member);
+                    }
+                }
+                if let Form::Large(ranked) = &zset.0 {
+                    ranked.invariants();
+                }
+                let expected: Vec<(&[u8], u64)> = by_order.iter().map(|o| (&*o.1, o.0.to_bits())).collect();
+                let bits = |(member, score): (_, f64)| (member, score.to_bits());
+                prop_assert!(zset.iter().map(bits).eq(expected.iter().copied()));
+                let len = expected.len();
+                prop_assert!(zset.range_down(0, len).map(bits).eq(expected.iter().rev().copied()));
+                for _ in 0..8 {
+                    let (first, end) = (random.usize(0..=len), random.usize(0..=len));
+                    let (first, end) = (first.min(end), first.max(end));
+                    prop_assert!(zset.range(first, end).map(bits).eq(expected[first..end].iter().copied()));
+                    prop_assert!(zset.range_down(first, end).map(bits).eq(expected[first..end].iter().rev().copied()));
+                    let Some((member, score)) = expected.get(first) else { continue };
+                    prop_assert_eq!(zset.rank(member), Some(first));
+                    let score = f64::from_bits(*score);
+                    let below = expected.iter().filter(|(_, s)| f64::from_bits(*s) < score).count();
+                    prop_assert_eq!(zset.partition_point_by_score(|s| s < score), below);
+                    prop_assert_eq!(zset.partition_point(|m, s| compare((m, s), (member, score)).is_lt()), first);
+                }
+            }
+        }
+    }
+
+    /// A member in the order of a sorted set.
+    #[derive(PartialEq, Debug)]
+    struct Ordered(f64, Vec<u8>);
+
+    impl Eq for Ordered {}
+
+    impl Ord for Ordered {
+        fn cmp(&self, other: &Ordered) -> Ordering {
+            compare((&self.1, self.0), (&other.1, other.0))
+        }
+    }
+
+    impl PartialOrd for Ordered {
+        fn partial_cmp(&self, other: &Ordered) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    #[test]
+    fn a_large_set_is_freed_in_slices() {
+        let mut zset = Zset::new();
+        for n in 0..20_000u32 {
+            zset.insert(&n.to_be_bytes(), f64::from(n * 7_919 % 20_000));
+        }
+        let mut steps = 1;
+        while !zset.release(64) {
+            steps += 1;
+        }
+        assert!((500..2_000).contains(&steps), "{steps} steps of 64 members and what goes with them");
     }
 
     #[test]
