@@ -142,17 +142,21 @@ const ROWS: &[(&str, &str)] = &[
     ("RPUSH k a ; RPUSHX k b", "RPUSHX k b"),
     ("RPUSHX k b", ""),
     ("RPUSH k a b ; LPOP k", "LPOP k"),
-    ("RPUSH k a b ; LPOP k 5", "LPOP k 5"),
+    ("RPUSH k a b c ; LPOP k 2", "LPOP k 2"),
+    ("RPUSH k a b ; LPOP k 5", "DEL k"),
     ("RPUSH k a b ; LPOP k 0", ""),
     ("LPOP k", ""),
     ("RPUSH k a b ; RPOP k", "RPOP k"),
+    ("RPUSH k a ; RPOP k", "DEL k"),
     ("RPOP k 2", ""),
     ("RPUSH k a ; LSET k 0 b", "LSET k 0 b"),
     ("RPUSH k a ; LSET k 1 b", ""),
     ("RPUSH k a b a ; LREM k 1 a", "LREM k 1 a"),
     ("RPUSH k a ; LREM k 0 nosuch", ""),
+    ("RPUSH k a a ; LREM k 0 a", "DEL k"),
     ("RPUSH k a b c ; LTRIM k 1 1", "LTRIM k 1 1"),
     ("RPUSH k a b ; LTRIM k 0 -1", ""),
+    ("RPUSH k a b ; LTRIM k 1 0", "DEL k"),
     ("RPUSH k a ; LINSERT k AFTER a b", "LINSERT k AFTER a b"),
     ("RPUSH k a ; LINSERT k AFTER nosuch b", ""),
     ("RPUSH a x y ; LMOVE a b RIGHT LEFT", "[RPOP a | LPUSH b y]"),
@@ -161,18 +165,20 @@ const ROWS: &[(&str, &str)] = &[
     ("LMOVE a b LEFT LEFT", ""),
     ("RPUSH a x ; SET b v ; LMOVE a b LEFT LEFT", ""),
     ("RPUSH a x y ; RPOPLPUSH a b", "[RPOP a | LPUSH b y]"),
+    ("RPUSH a x ; RPOPLPUSH a b", "[DEL a | LPUSH b x]"),
     ("RPOPLPUSH a b", ""),
     ("RPUSH b x y z ; LMPOP 2 a b RIGHT COUNT 2", "RPOP b 2"),
     ("LMPOP 1 a LEFT", ""),
     ("RPUSH b x y ; BLPOP a b 0", "LPOP b"),
     ("BLPOP a b 0", ""),
+    ("RPUSH b x ; BLPOP a b 0", "DEL b"),
     ("RPUSH b x y ; BRPOP a b 0", "RPOP b"),
     ("BRPOP a b 0", ""),
     ("RPUSH a x y ; BLMOVE a b LEFT RIGHT 0", "[LPOP a | RPUSH b x]"),
     ("BLMOVE a b LEFT RIGHT 0", ""),
     ("RPUSH a x y ; BRPOPLPUSH a b 0", "[RPOP a | LPUSH b y]"),
     ("BRPOPLPUSH a b 0", ""),
-    ("RPUSH b x y z ; BLMPOP 0 2 a b LEFT COUNT 5", "LPOP b 3"),
+    ("RPUSH b x y z ; BLMPOP 0 2 a b LEFT COUNT 5", "DEL b"),
     ("BLMPOP 0 1 a LEFT", ""),
     // Sets.
     ("SADD k a b", "SADD k a b"),
@@ -205,7 +211,8 @@ const ROWS: &[(&str, &str)] = &[
     ("ZPOPMIN k", ""),
     ("ZADD k 1 a 2 b ; ZPOPMAX k", "ZREM k b"),
     ("ZPOPMAX k", ""),
-    ("ZADD k 1 a 2 b ; ZREMRANGEBYRANK k 0 0", "ZREMRANGEBYRANK k 0 0"),
+    ("ZADD k 1 a 2 b ; ZREMRANGEBYRANK k 0 0", "ZREM k a"),
+    ("ZADD k 1 a 2 b ; ZREMRANGEBYRANK k 0 -1", "DEL k"),
     ("ZREMRANGEBYRANK k 0 0", ""),
     ("ZADD k 1 a 2 b ; ZREMRANGEBYSCORE k -inf (2", "ZREMRANGEBYSCORE k -inf (2"),
     ("ZADD k 1 a ; ZREMRANGEBYSCORE k 5 6", ""),
@@ -508,7 +515,7 @@ fn who_waited_is_not_on_the_wire() {
     }
     assert_eq!(shown(&read(&primary.wire())), "");
     primary.execute("RPUSH a x y", NOW);
-    assert_eq!(shown(&read(&primary.wire())), "RPUSH a x y | [LPOP a | RPUSH b x] | LPOP b");
+    assert_eq!(shown(&read(&primary.wire())), "RPUSH a x y | [LPOP a | RPUSH b x] | DEL b");
     primary.execute("XADD s 1-0 f v", NOW);
     assert_eq!(
         shown(&read(&primary.wire())),

@@ -4,7 +4,7 @@ use super::aggregate::{Missing, read, write};
 use super::number;
 use super::refusal::{INDEX_OUT_OF_RANGE, NO_SUCH_KEY, OUT_OF_RANGE, Refusal, SYNTAX};
 use super::string::{clamp, count_of, integer};
-use super::{Context, Misfit, NOTHING, Outcome, block};
+use super::{Context, Misfit, NOTHING, Outcome, block, del};
 use crate::resp::Reply;
 use crate::snapshot::Located;
 use crate::store::value::List;
@@ -183,10 +183,21 @@ fn pop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Re
     if let Some(len) = len {
         reply.array(len);
     }
-    pop_some(context.store, at[0].into(), argv.arg(1), end, popped, |element| reply.bulk(element))?;
-    if_changed(popped > 0)
+    let left = pop_some(context.store, at[0].into(), argv.arg(1), end, popped, |element| reply.bulk(element))?;
+    taken(popped, left, argv)
 }
 
+/// The effect of a command that took `taken` elements away and left `left`. Of a list that is gone it says so: a replica that is being
+/// sent the slot may have other elements of it, which the command would leave.
+fn taken(taken: usize, left: usize, argv: Argv<'_>) -> Outcome {
+    Ok(match (taken, left) {
+        (0, _) => Effects::None,
+        (_, 0) => Effects::One(del(argv.arg(1))),
+        _ => Effects::Verbatim,
+    })
+}
+
+/// Takes elements from an end, and returns how many are left.
 fn pop_some(
     store: &mut KeyspaceStore,
     place: Place,
@@ -194,14 +205,15 @@ fn pop_some(
     end: End,
     count: usize,
     mut show: impl FnMut(&[u8]),
-) -> Result<(), Refusal> {
-    write(store, place, key, Missing::Leave, |list: &mut List| {
+) -> Result<usize, Refusal> {
+    let left = write(store, place, key, Missing::Leave, |list: &mut List| {
         for _ in 0..count {
             let Some(element) = list.pop(end) else { break };
             show(&element);
         }
+        list.len()
     })?;
-    Ok(())
+    Ok(left.unwrap_or(0))
 }
 
 pub(super) fn lpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -231,41 +243,44 @@ fn set_at(store: &mut KeyspaceStore, place: Place, key: &[u8], index: i64, eleme
 
 pub(super) fn lrem(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let count = integer(argv.arg(2))?;
-    let removed = remove_equal(context.store, at[0].into(), argv.arg(1), count, argv.arg(3))?;
+    let (removed, left) = remove_equal(context.store, at[0].into(), argv.arg(1), count, argv.arg(3))?;
     reply.count(removed);
-    if_changed(removed > 0)
+    taken(removed, left, argv)
 }
 
-/// Removes `count` equal elements from the head, `-count` from the tail, or all for 0.
+/// Removes `count` equal elements from the head, `-count` from the tail, or all for 0: how many, and how many are left.
 fn remove_equal(
     store: &mut KeyspaceStore,
     place: Place,
     key: &[u8],
     count: i64,
     element: &[u8],
-) -> Result<usize, Refusal> {
+) -> Result<(usize, usize), Refusal> {
     let end = if count < 0 { End::Tail } else { End::Head };
     let limit = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
-    let removed = write(store, place, key, Missing::Leave, |list: &mut List| list.remove_equal(end, element, limit))?;
-    Ok(removed.unwrap_or(0))
+    let removed = write(store, place, key, Missing::Leave, |list: &mut List| {
+        let removed = list.remove_equal(end, element, limit);
+        (removed, list.len())
+    })?;
+    Ok(removed.unwrap_or_default())
 }
 
 pub(super) fn ltrim(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (start, end) = (integer(argv.arg(2))?, integer(argv.arg(3))?);
-    let removed = trim(context.store, at[0].into(), argv.arg(1), start, end)?;
+    let (removed, left) = trim(context.store, at[0].into(), argv.arg(1), start, end)?;
     reply.ok();
-    if_changed(removed > 0)
+    taken(removed, left, argv)
 }
 
-/// Keeps a range, and returns how many elements that removed.
-fn trim(store: &mut KeyspaceStore, place: Place, key: &[u8], start: i64, end: i64) -> Result<usize, Refusal> {
+/// Keeps a range: how many elements that removed, and how many are left.
+fn trim(store: &mut KeyspaceStore, place: Place, key: &[u8], start: i64, end: i64) -> Result<(usize, usize), Refusal> {
     let removed = write(store, place, key, Missing::Leave, |list: &mut List| {
         let before = list.len();
         let (first, end) = clamp(start, end, before).unwrap_or((0, 0));
         list.keep(first, end);
-        before - list.len()
+        (before - list.len(), list.len())
     })?;
-    Ok(removed.unwrap_or(0))
+    Ok(removed.unwrap_or_default())
 }
 
 // ── moving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -328,10 +343,10 @@ fn move_one(
     if source == destination && (from == to || list.len() == 1) {
         return NOTHING;
     }
-    pop_some(context.store, at[0].into(), source, from, 1, |_| {})?;
+    let left = pop_some(context.store, at[0].into(), source, from, 1, |_| {})?;
     write(context.store, at[1].into(), destination, Missing::Create, |list: &mut List| list.push(to, &element))?;
-    let effects = vec![Command::new(&[from.pop(), source]), Command::new(&[to.push(), destination, &element])];
-    Ok(Effects::Group(effects))
+    let taken = if left == 0 { del(source) } else { Command::new(&[from.pop(), source]) };
+    Ok(Effects::Group(vec![taken, Command::new(&[to.push(), destination, &element])]))
 }
 
 pub(super) fn lmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -342,9 +357,13 @@ pub(super) fn lmpop(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, r
         reply.array(2);
         reply.bulk(key);
         reply.array(popped);
-        pop_some(context.store, at.into(), key, end, popped, |element| reply.bulk(element))?;
+        let left = pop_some(context.store, at.into(), key, end, popped, |element| reply.bulk(element))?;
         let digits = &mut itoa::Buffer::new();
-        return Ok(Effects::One(Command::new(&[end.pop(), key, digits.format(popped).as_bytes()])));
+        let taken = match left {
+            0 => del(key),
+            _ => Command::new(&[end.pop(), key, digits.format(popped).as_bytes()]),
+        };
+        return Ok(Effects::One(taken));
     }
     reply.null_array();
     NOTHING
@@ -368,8 +387,8 @@ fn pop_first(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, end: End
         }
         reply.array(2);
         reply.bulk(key);
-        pop_some(context.store, at.into(), key, end, 1, |element| reply.bulk(element))?;
-        return Ok(Effects::One(Command::new(&[end.pop(), key])));
+        let left = pop_some(context.store, at.into(), key, end, 1, |element| reply.bulk(element))?;
+        return Ok(Effects::One(if left == 0 { del(key) } else { Command::new(&[end.pop(), key]) }));
     }
     reply.null_array();
     NOTHING

@@ -753,36 +753,29 @@ pub(super) fn zremrangebylex(
     argv: Argv<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    let (key, span) = (argv.arg(1), Span::lex(argv.arg(2), argv.arg(3))?);
-    let Some(zset) = read::<Zset>(context, at[0], key)? else {
-        reply.integer(0);
-        return NOTHING;
-    };
-    let (first, end) = span.ranks(zset, false);
-    let effects = Taken { zset, first, end, down: false }.effects(context, key)?;
-    reply.count(remove_ranks(context.store, at[0], key, |_| (first, end))?);
-    Ok(effects)
+    take_range(context, at[0], argv.arg(1), Span::lex(argv.arg(2), argv.arg(3))?, reply)
 }
 
-fn remove_and_reply(
-    context: &mut Context<'_>,
-    at: Located,
-    argv: Argv<'_>,
-    span: Span<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
-    let removed = remove_ranks(context.store, at, argv.arg(1), |zset| span.ranks(zset, false))?;
-    reply.count(removed);
-    Ok(if removed > 0 { Effects::Verbatim } else { Effects::None })
-}
-
+/// A replica that is being sent the set in pieces has other members at these ranks: the effect names the members.
 pub(super) fn zremrangebyrank(
     context: &mut Context<'_>,
     at: &[Located],
     argv: Argv<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    remove_and_reply(context, at[0], argv, Span::rank(argv.arg(2), argv.arg(3))?, reply)
+    take_range(context, at[0], argv.arg(1), Span::rank(argv.arg(2), argv.arg(3))?, reply)
+}
+
+/// Takes a range of members away, by effects that name them.
+fn take_range(context: &mut Context<'_>, at: Located, key: &[u8], span: Span<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let Some(zset) = read::<Zset>(context, at, key)? else {
+        reply.integer(0);
+        return NOTHING;
+    };
+    let (first, end) = span.ranks(zset, false);
+    let effects = Taken { zset, first, end, down: false }.effects(context, key)?;
+    reply.count(remove_ranks(context.store, at, key, |_| (first, end))?);
+    Ok(effects)
 }
 
 pub(super) fn zremrangebyscore(
@@ -791,7 +784,10 @@ pub(super) fn zremrangebyscore(
     argv: Argv<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    remove_and_reply(context, at[0], argv, Span::score(argv.arg(2), argv.arg(3))?, reply)
+    let span = Span::score(argv.arg(2), argv.arg(3))?;
+    let removed = remove_ranks(context.store, at[0], argv.arg(1), |zset| span.ranks(zset, false))?;
+    reply.count(removed);
+    Ok(if removed > 0 { Effects::Verbatim } else { Effects::None })
 }
 
 // ── effects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
