@@ -60,7 +60,7 @@ pub struct Session {
     /// The slots of the stream that are whole, or will be once what was handed out is applied.
     done: SlotSet,
     /// The slot between its begin and its end.
-    loading: Option<HashSlot>,
+    loading: Option<Loading>,
     /// Slots that were asked for again.
     needs: SlotSet,
     /// How often, where that is not long ago.
@@ -125,6 +125,14 @@ struct Ack {
     sent_at: Moment,
     /// The peer wants to hear it at once, once this is applied.
     wanted: Option<Offset>,
+}
+
+/// A slot between its begin and its end.
+#[derive(Clone, Copy, Debug)]
+struct Loading {
+    slot: HashSlot,
+    /// A part of it was not good, and it was asked for again: its end does not make it whole.
+    rejected: bool,
 }
 
 /// A slot that was asked for. One whose repair fails again and again must not go round at the speed of the link.
@@ -436,6 +444,9 @@ impl Session {
             self.done.remove(slot);
         }
         self.needs.insert(slot);
+        if let Some(loading) = self.loading.as_mut().filter(|loading| loading.slot == slot) {
+            loading.rejected = true;
+        }
         let State::Streaming(_) = self.state else { return };
         let asked = self.asked.entry(slot).or_default();
         if self.later.contains(&(asked.at, slot)) {
@@ -659,11 +670,11 @@ fn track(
     range: SlotRange,
     done: &mut SlotSet,
     needs: &mut SlotSet,
-    loading: &mut Option<HashSlot>,
+    loading: &mut Option<Loading>,
 ) -> Result<(), SessionError> {
     let ours = |slot: HashSlot| if range.contains(slot) { Ok(()) } else { Err(SessionError::ItemSlot(slot)) };
-    let begun = |slot: HashSlot, loading: Option<HashSlot>| {
-        if loading == Some(slot) { Ok(()) } else { Err(SessionError::ItemSlot(slot)) }
+    let begun = |slot: HashSlot, loading: Option<Loading>| {
+        loading.filter(|loading| loading.slot == slot).ok_or(SessionError::ItemSlot(slot))
     };
     match *item {
         Item::Slots { first, count, .. } => {
@@ -676,15 +687,16 @@ fn track(
         }
         Item::SlotBegin { slot, .. } => {
             ours(slot)?;
-            *loading = Some(slot);
+            *loading = Some(Loading { slot, rejected: false });
         }
-        Item::Piece { slot, .. } => begun(slot, *loading)?,
+        Item::Piece { slot, .. } => _ = begun(slot, *loading)?,
         Item::SlotEnd { slot, .. } => {
-            begun(slot, loading.take())?;
-            done.insert(slot);
-            needs.remove(slot);
+            if !begun(slot, loading.take())?.rejected {
+                done.insert(slot);
+                needs.remove(slot);
+            }
         }
-        Item::SlotDrop { slot } => begun(slot, loading.take())?,
+        Item::SlotDrop { slot } => _ = begun(slot, loading.take())?,
         Item::Digest { slot, .. } => ours(slot)?,
         Item::Sync { .. } | Item::SyncEnd { .. } | Item::GetAck | Item::Ping { .. } => {}
     }
@@ -774,6 +786,27 @@ mod tests {
         hear_at(&mut session, b"+GETACK\r\n", now);
         session.need(slot, true);
         assert!(asks(&mut session, now), "a first time again");
+    }
+
+    #[test]
+    fn a_slot_rejected_before_its_end_is_not_claimed() {
+        let slot = HashSlot::new(3).unwrap();
+        for rejected in [false, true] {
+            let mut session = session();
+            dial(&mut session);
+            hear(&mut session, &promise(5));
+            hear(&mut session, b"+SYNC 5 10 0\r\n+SLOTS 0 3 10 0\r\n+SLOTS 4 16380 10 0\r\n+SLOTBEGIN 3 10\r\n");
+            if rejected {
+                session.need(slot, false);
+            }
+            hear(&mut session, b"+SLOTEND 3 10 -\r\n");
+            session.hang_up();
+            match dial(&mut session) {
+                Claim::At { done: Done::All, .. } => assert!(!rejected),
+                Claim::At { done: Done::These(done), .. } => assert!(rejected && !done.contains(slot)),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
