@@ -128,7 +128,7 @@ impl Kind {
         match self {
             Kind::Rename | Kind::Copy | Kind::Mset | Kind::Del | Kind::FlushAll => None,
             Kind::Lmove | Kind::Exec => Some("l"),
-            Kind::Smove | Kind::SunionStore => Some("e"),
+            Kind::Smove | Kind::SunionStore => Some("m"),
         }
     }
 }

@@ -208,7 +208,10 @@ impl World {
         let aimed = if self.plan.aims && self.rng.bool() { self.aim(shard) } else { None };
         let Some((rarity, requests)) = aimed else {
             let clock = self.clock_ms + self.now;
-            let request = self.workload.request(self.slots_of(shard), clock, &mut self.rng);
+            let loading = if self.plan.aims && self.rng.bool() { self.in_dump(shard) } else { None };
+            let slots =
+                loading.map_or(self.slots_of(shard), |slot| SlotRange { first: slot.get(), end: slot.get() + 1 });
+            let request = self.workload.request(slots, clock, &mut self.rng);
             return self.execute(shard, request);
         };
         requests.into_iter().for_each(|request| self.execute(shard, request));
@@ -217,6 +220,16 @@ impl World {
             let Some((_, requests)) = self.aim(shard) else { break };
             requests.into_iter().for_each(|request| self.execute(shard, request));
         }
+    }
+
+    /// A slot that is in the middle of its dump, at the end of some stream.
+    fn in_dump(&mut self, shard: usize) -> Option<HashSlot> {
+        let replica = self.rng.usize(..self.replicas.len());
+        let Some(Connection::Up { number, primary_is_gone: false, .. }) = self.links[replica].get(shard) else {
+            return None;
+        };
+        let places = self.primary.shards[shard].places(*number)?;
+        self.workload.slots(self.slots_of(shard)).find(|slot| places.of(*slot) == Place::InDump)
     }
 
     /// The slots that a shard of the primary owns.
