@@ -93,6 +93,12 @@ pub const SPARSE_SKETCH_BYTES_MAX: usize = 3_000;
 /// Keys of which one step looks whether they have expired, about.
 pub const EXPIRY_STEP_KEYS: usize = 2_048;
 
+/// Fields of one hash that a step takes away whose time has come.
+pub const EXPIRY_STEP_FIELDS: usize = 1_000;
+
+/// The latest time at which a field of a hash may expire, in milliseconds of the epoch: that of Redis.
+pub const FIELD_TIME_MS_MAX: u64 = (1 << 46) - 1;
+
 /// Ticks between two looks for keys that have expired.
 pub const EXPIRY_TICKS: u64 = 10;
 

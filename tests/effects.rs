@@ -133,6 +133,39 @@ const ROWS: &[(&str, &str)] = &[
     ("HSET k f x ; HINCRBY k f 5", ""),
     ("HSET k f 10.5 ; HINCRBYFLOAT k f 0.1", "HSET k f 10.6"),
     ("HSET k f x ; HINCRBYFLOAT k f 1", ""),
+    ("HSETEX k PX 500 FIELDS 1 f 10.5 ; HINCRBYFLOAT k f 0.1", "[HSET k f 10.6 | HPEXPIREAT k 1000500 FIELDS 1 f]"),
+    ("HSETEX k PX 500 FIELDS 1 f 1 ; HINCRBY k f 5", "HINCRBY k f 5"),
+    ("HSETEX k PX 500 FIELDS 1 f 1 ; HSET k f 5", "HSET k f 5"),
+    // Fields that expire.
+    ("HSET k f v g w ; HEXPIRE k 10 FIELDS 3 f g x", "HPEXPIREAT k 1010000 FIELDS 2 f g"),
+    ("HSET k f v g w ; HEXPIRE k 10 FIELDS 1 f ; HEXPIRE k 10 FIELDS 2 f g", "HPEXPIREAT k 1010000 FIELDS 1 g"),
+    ("HSET k f v g w ; HEXPIRE k 0 FIELDS 2 f x", "HDEL k f"),
+    ("HSET k f v g w ; HEXPIRE k 0 FIELDS 2 g f", "DEL k"),
+    ("HSET k f v ; HEXPIRE k 10 XX FIELDS 1 f", ""),
+    ("HSET k f v ; HEXPIRE k -1 FIELDS 1 f", ""),
+    ("HEXPIRE k 10 FIELDS 1 f", ""),
+    ("HSET k f v ; HPEXPIRE k 10 FIELDS 1 f", "HPEXPIREAT k 1000010 FIELDS 1 f"),
+    ("HPEXPIRE k 10 FIELDS 1 f", ""),
+    ("HSET k f v ; HEXPIREAT k 2000 NX FIELDS 1 f", "HPEXPIREAT k 2000000 FIELDS 1 f"),
+    ("HSET k f v ; HEXPIREAT k 1 FIELDS 1 f", "DEL k"),
+    ("HSET k f v ; HEXPIREAT k x FIELDS 1 f", ""),
+    ("HSET k f v ; HPEXPIREAT k 2000000 FIELDS 1 f", "HPEXPIREAT k 2000000 FIELDS 1 f"),
+    ("HSET k f v ; HPEXPIREAT k 2000000 GT FIELDS 1 f", ""),
+    ("HSET k f v g w ; HEXPIRE k 10 FIELDS 1 f ; HPERSIST k FIELDS 3 f g x", "HPERSIST k FIELDS 1 f"),
+    ("HSET k f v ; HPERSIST k FIELDS 1 f", ""),
+    ("HSET k f v g w ; HGETEX k EX 10 FIELDS 3 f x g", "HPEXPIREAT k 1010000 FIELDS 2 f g"),
+    ("HSET k f v ; HGETEX k PXAT 5 FIELDS 1 f", "DEL k"),
+    ("HSET k f v ; HPEXPIRE k 10 FIELDS 1 f ; HGETEX k PERSIST FIELDS 1 f", "HPERSIST k FIELDS 1 f"),
+    ("HSET k f v ; HGETEX k FIELDS 1 f", ""),
+    ("HSETEX k FIELDS 1 f v", "HSET k f v"),
+    ("HSETEX k EX 10 FIELDS 2 f v g w", "[HSET k f v g w | HPEXPIREAT k 1010000 FIELDS 2 f g]"),
+    ("HSET k f v g w ; HPEXPIRE k 10 FIELDS 1 f ; HSETEX k KEEPTTL FIELDS 2 f 1 g 2",
+        "[HSET k f 1 g 2 | HPEXPIREAT k 1000010 FIELDS 1 f]"),
+    ("HSET k f v g w ; HSETEX k PX 0 FIELDS 2 f 1 x 2", "HDEL k f"),
+    ("HSETEX k PX 0 FIELDS 1 f 1", ""),
+    ("HSET k f v ; HSETEX k FNX FIELDS 1 f w", ""),
+    ("HSET a f v g w ; HPEXPIRE a 10 FIELDS 1 f ; RENAME a b", "[DEL a | HSET b f v g w | HPEXPIREAT b 1000010 FIELDS 1 f]"),
+    ("HSET a f v g w ; HPEXPIRE a 10 FIELDS 2 f g ; COPY a b", "[HSET b f v g w | HPEXPIREAT b 1000010 FIELDS 2 f g]"),
     // Lists.
     ("LPUSH k a b", "LPUSH k a b"),
     ("SET k v ; LPUSH k a", ""),
@@ -482,6 +515,39 @@ fn an_expired_key_is_deleted_by_whoever_meets_it() {
         primary.execute("GET k", NOW);
         let is_met = expected.contains("DEL k");
         assert_eq!(shown(&read(&primary.wire())), if is_met { "" } else { "DEL k" }, "{command}: said once");
+    }
+}
+
+/// So is a field of a hash, and the hash with its last one.
+#[test]
+fn an_expired_field_is_deleted_by_whoever_meets_it() {
+    for (command, expected) in [
+        ("HGET k f", "HDEL k f h"),
+        ("HLEN k", "HDEL k f h"),
+        ("EXISTS k", "HDEL k f h"),
+        ("HSET k f new", "[HDEL k f h | HSET k f new]"),
+        ("HINCRBY k f 1", "[HDEL k f h | HINCRBY k f 1]"),
+        ("HPERSIST k FIELDS 1 f", "HDEL k f h"),
+        ("HDEL k g", "[HDEL k f h | HDEL k g]"),
+        ("RENAME k l", "[HDEL k f h | DEL k | HSET l g w]"),
+        ("LPUSH k x", "HDEL k f h"),
+        ("HGET all f", "DEL all"),
+        ("HSET all g 1", "[DEL all | HSET all g 1]"),
+        ("SET other 1", "SET other 1"),
+    ] {
+        let mut primary = Primary::new();
+        let mut replica = KeyspaceStore::new();
+        for line in ["HSET k g w", "HSETEX k PXAT 999998 FIELDS 2 f v h v", "HSETEX all PXAT 999999 FIELDS 1 f v"] {
+            primary.execute(line, UnixMs::new(1));
+        }
+        let before = primary.wire();
+        primary.execute(command, NOW);
+        let said = read(&primary.wire());
+        assert_eq!(shown(&said), expected, "{command}");
+        for effect in read(&before).iter().chain(&said) {
+            dispatch(&mut replica, &effect.args).unwrap_or_else(|error| panic!("{command}: {error}"));
+        }
+        assert_eq!(digest(&primary.shard.store), digest(&replica), "{command}: a replica ends equal");
     }
 }
 

@@ -32,8 +32,8 @@ use crate::snapshot::{Keyspace, Located};
 use crate::source::Source;
 use crate::source::scrub::Scrubbed;
 use crate::store::command::refusal::NO_MEMORY;
-use crate::store::command::{Context, Flags, Lazy, Random, Spec, del, execute, has_expired};
-use crate::store::{KeyspaceStore, Message, ScanCursor};
+use crate::store::command::{Context, Flags, Lazy, Random, Spec, del, execute, group, has_expired, next_due, take_due};
+use crate::store::{KeyspaceStore, Message, ScanCursor, hash};
 use crate::wire::{Argv, Command, Effects, Room};
 
 /// One shard.
@@ -262,24 +262,43 @@ impl Shard {
         }
     }
 
-    /// Deletes keys that have expired, of the next ones in a walk over those slots that have some which expire: one step of what nobody
-    /// who reads does. `true`: many had, and the next step is worth its time at once. A replica waits for its primary's word.
+    /// Deletes keys and fields of hashes that have expired, of the next keys in a walk over those slots that have some which expire: one step
+    /// of what nobody who reads does. `true`: many had, and the next step is worth its time at once. A replica waits for its primary's word.
     pub fn expire_some(&mut self, now: UnixMs) -> bool {
-        if matches!(self.role, Role::Replica(_)) || self.store.expires() == 0 {
+        if matches!(self.role, Role::Replica(_)) || self.store.expires() == 0 && !self.store.has_times() {
             return false;
         }
         let (mut looked, mut expired) = (0, Vec::new());
+        let (mut timed, mut due) = (Vec::new(), Vec::new());
         self.expire_next = self.store.scan_expiring(self.expire_next, limits::EXPIRY_STEP_KEYS, |entry| {
             looked += usize::from(entry.expiry().is_some());
             if has_expired(&entry, now) {
                 expired.push(Box::<[u8]>::from(entry.key()));
+            } else if let Some(next) = next_due(&entry) {
+                looked += 1;
+                timed.push(hash::slot_of(entry.key()));
+                due.extend((next <= now).then(|| Box::<[u8]>::from(entry.key())));
             }
         });
+        timed.iter().for_each(|slot| self.store.note_times(*slot));
+        if self.expire_next == ScanCursor::START {
+            self.store.end_round();
+        }
         for key in &expired {
             self.delete(self.store.locate(key), key);
         }
         self.counters.expired_keys += expired.len() as u64;
-        expired.len() * 4 > looked
+        let mut is_left = false;
+        for key in &due {
+            let at = self.store.locate(key);
+            let most = limits::EXPIRY_STEP_FIELDS;
+            // Alone in its group it has room for so many fields.
+            let effects = take_due(&mut self.store, at, key, now, most, &mut { Room::WHOLE }).unwrap_or_default();
+            self.record(group(effects), Argv::new(&[], &[]));
+            let next = self.store.get(at, key).and_then(|entry| next_due(&entry));
+            is_left |= next.is_some_and(|next| next <= now);
+        }
+        is_left || (expired.len() + due.len()) * 4 > looked
     }
 
     /// Deletes a key that no command named.
@@ -548,6 +567,36 @@ mod tests {
             );
             assert!(recorded(&mut shard).ends_with("DEL\r\n$2\r\nk1\r\n"), "{command}: that it expired is said");
         }
+    }
+
+    #[test]
+    fn fields_that_expired_go_without_being_asked_for() {
+        let mut shard = primary();
+        let fields: Vec<String> = (0..limits::EXPIRY_STEP_FIELDS + 10).map(|n| format!("f{n}")).collect();
+        let pairs: String = fields.iter().map(|field| format!(" {field} v")).collect();
+        execute(&mut shard, &format!("HSET large g w{pairs}"));
+        execute(&mut shard, &format!("HPEXPIREAT large 5 FIELDS {} {}", fields.len(), fields.join(" ")));
+        for n in 0..100 {
+            execute(&mut shard, &format!("HSET h{n} f v g w"));
+            execute(&mut shard, &format!("HPEXPIREAT h{n} {} FIELDS 1 f", 5 + n % 2 * 100));
+            execute(&mut shard, &format!("HPEXPIREAT h{n} 5 FIELDS {} g", 1));
+        }
+        let before = recorded(&mut shard).len();
+        assert!(shard.expire_some(UnixMs::new(50)), "half of them had some, and one has more");
+        while shard.expire_some(UnixMs::new(50)) {}
+        let said = recorded(&mut shard).split_off(before);
+        // Two fields of a hash with two are the hash.
+        assert_eq!((said.matches("\r\nDEL\r\n").count(), said.matches("\r\nHDEL\r\n").count()), (50, 52));
+        assert_eq!(shard.store.len(), 51);
+        assert_eq!(execute(&mut shard, "HLEN large"), ":1\r\n");
+        assert!(shard.store.has_times());
+        (0..2).for_each(|_| _ = shard.expire_some(UnixMs::new(500)));
+        assert_eq!(shard.store.len(), 1);
+        (0..2).for_each(|_| _ = shard.expire_some(UnixMs::new(500)));
+        assert!(!shard.store.has_times(), "nobody walks through slots for nothing");
+        // Where what is left was loaded, it is known again.
+        execute_at(&mut shard, "HSETEX large PX 9 FIELDS 1 f v", UnixMs::new(500));
+        assert_eq!(execute_at(&mut shard, "HKEYS large", UnixMs::new(509)), "*1\r\n$1\r\ng\r\n");
     }
 
     #[test]

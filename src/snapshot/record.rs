@@ -12,6 +12,8 @@
 //! kind 5   sorted set  count varint │ count × (member bytes │ score f64 LE)
 //! kind 6   stream      counters │ count varint │ count × entry │ count varint │ count × group
 //!
+//! bit 5 of kind, of a hash: some of these fields expire; behind them count varint │ count × (field bytes │ time u64 LE)
+//!
 //! bit 6 of kind: the next piece of a value whose first piece was a record without that bit; the expiry is the key's as of now
 //! kind 1   string      position varint │ bytes: these are there now
 //! kind 6   stream      counters as of now, entries and parts of groups that are to be put there
@@ -43,6 +45,7 @@ pub enum Kind {
 impl Kind {
     const HAS_EXPIRY: u8 = 0x80;
     const IS_MORE: u8 = 0x40;
+    const HAS_TIMES: u8 = 0x20;
 
     fn from_code(code: u8) -> Option<Kind> {
         Some(match code {
@@ -68,13 +71,17 @@ pub struct Head<'a> {
     pub key: &'a [u8],
     /// Whether the value is not the whole or its first piece, but a piece that follows.
     pub is_more: bool,
+    /// Whether it is a hash, and times of its fields stand behind them.
+    pub has_times: bool,
 }
 
 impl<'a> Head<'a> {
     /// Appends the head to `out`. The value is to follow.
     #[inline]
     pub fn encode(self, out: &mut Vec<u8>) {
-        let code = self.kind as u8 | if self.is_more { Kind::IS_MORE } else { 0 };
+        let code = self.kind as u8
+            | if self.is_more { Kind::IS_MORE } else { 0 }
+            | if self.has_times { Kind::HAS_TIMES } else { 0 };
         match self.expiry {
             None => out.push(code),
             Some(at) => {
@@ -92,14 +99,16 @@ impl<'a> Head<'a> {
     #[inline]
     pub fn decode(reader: &mut Reader<'a>) -> Result<Head<'a>, RecordError> {
         let code = reader.byte()?;
-        let Some(kind) = Kind::from_code(code & !(Kind::HAS_EXPIRY | Kind::IS_MORE)) else {
+        let has_times = code & Kind::HAS_TIMES != 0;
+        let known = Kind::from_code(code & !(Kind::HAS_EXPIRY | Kind::IS_MORE | Kind::HAS_TIMES));
+        let Some(kind) = known.filter(|kind| !has_times || *kind == Kind::Hash) else {
             return Err(RecordError { what: "a kind of value that is not known", at: reader.at - 1 });
         };
         let expiry = match code & Kind::HAS_EXPIRY {
             0 => None,
             _ => Some(UnixMs::new(u64::from_le_bytes(reader.array()?))),
         };
-        Ok(Head { kind, expiry, key: reader.bytes()?, is_more: code & Kind::IS_MORE != 0 })
+        Ok(Head { kind, expiry, key: reader.bytes()?, is_more: code & Kind::IS_MORE != 0, has_times })
     }
 }
 
@@ -257,8 +266,14 @@ mod tests {
     #[test]
     fn a_string_with_an_expiry_has_these_bytes() {
         let mut out = Vec::new();
-        Head { kind: Kind::String, expiry: Some(UnixMs::new(0x0102_0304)), key: b"key", is_more: false }
-            .encode(&mut out);
+        Head {
+            kind: Kind::String,
+            expiry: Some(UnixMs::new(0x0102_0304)),
+            key: b"key",
+            is_more: false,
+            has_times: false,
+        }
+        .encode(&mut out);
         put_bytes(b"value", &mut out);
         assert_eq!(out, b"\x81\x04\x03\x02\x01\0\0\0\0\x03key\x05value");
 
@@ -272,7 +287,7 @@ mod tests {
     #[test]
     fn a_sorted_set_has_these_bytes() {
         let mut out = Vec::new();
-        Head { kind: Kind::Zset, expiry: None, key: b"z", is_more: false }.encode(&mut out);
+        Head { kind: Kind::Zset, expiry: None, key: b"z", is_more: false, has_times: false }.encode(&mut out);
         put_varint(1, &mut out);
         put_bytes(b"m", &mut out);
         put_f64(-1.5, &mut out);
@@ -282,7 +297,8 @@ mod tests {
     #[test]
     fn a_piece_of_a_string_has_these_bytes() {
         let mut out = Vec::new();
-        Head { kind: Kind::String, expiry: Some(UnixMs::new(7)), key: b"k", is_more: true }.encode(&mut out);
+        Head { kind: Kind::String, expiry: Some(UnixMs::new(7)), key: b"k", is_more: true, has_times: false }
+            .encode(&mut out);
         put_varint(200, &mut out);
         put_bytes(b"part", &mut out);
         assert_eq!(out, b"\xc1\x07\0\0\0\0\0\0\0\x01k\xc8\x01\x04part");
@@ -304,7 +320,8 @@ mod tests {
     #[test]
     fn a_payload_cut_anywhere_is_an_error_and_never_more_than_that() {
         let mut out = Vec::new();
-        Head { kind: Kind::String, expiry: Some(UnixMs::new(7)), key: b"key", is_more: false }.encode(&mut out);
+        Head { kind: Kind::String, expiry: Some(UnixMs::new(7)), key: b"key", is_more: false, has_times: false }
+            .encode(&mut out);
         put_bytes(&[b'v'; 200], &mut out);
         for end in 0..out.len() {
             let mut reader = Reader::new(&out[..end]);

@@ -163,7 +163,7 @@ impl Step<'_> {
     /// Begins a value that is too large for a step.
     fn first_piece(&mut self, entry: &Entry<'_>, room: usize) -> Next {
         let room = self.piece_room(room);
-        Head { kind: entry.value().kind(), expiry: entry.expiry(), key: entry.key(), is_more: false }.encode(self.out);
+        entry.head().encode(self.out);
         match entry.value() {
             ValueRef::Str(bytes) => {
                 let end = room.min(bytes.len());
@@ -189,7 +189,7 @@ impl Step<'_> {
     /// The next piece of the value of `key`, if it still is one.
     fn piece(&mut self, hash: u64, key: &[u8], next: Next, room: usize) -> Next {
         let room = self.piece_room(room);
-        let head = |kind, expiry| Head { kind, expiry, key, is_more: true };
+        let head = |kind, expiry| Head { kind, expiry, key, is_more: true, has_times: false };
         let entry = self.slot.get(self.storage, hash, key);
         match (next, entry.map(|entry| (entry.value(), entry.expiry()))) {
             (Next::Elements(mut frozen, expiry), _) => {
@@ -205,7 +205,7 @@ impl Step<'_> {
             }
             (Next::Members(from), Some((ValueRef::Boxed(value), expiry))) => {
                 let mark = self.out.len();
-                head(value.kind(), expiry).encode(self.out);
+                Head { has_times: value.has_times(), ..head(value.kind(), expiry) }.encode(self.out);
                 let value_at = self.out.len();
                 let (mut count, next) = value.encode_piece(from, room, self.out);
                 if count == 0 {
@@ -274,7 +274,8 @@ mod tests {
             ("s", _) => {
                 return vec!["SETRANGE".into(), key, rng.usize(..400).to_string(), text];
             }
-            ("h", 2..5) => vec!["HSET", &member, &long],
+            ("h", 2..4) => vec!["HSET", &member, &long],
+            ("h", 4) => vec!["HPEXPIREAT", &text, "FIELDS", "2", &member, "m7"],
             ("h", 5..8) => vec!["HINCRBY", &member, "3"],
             ("h", _) => vec!["HDEL", &member, "m1", "m2"],
             ("e", 2..7) => vec!["SADD", &member, &text],

@@ -54,9 +54,15 @@ impl<'a> Entry<'a> {
         Digest(digest::pair(digest::pair(digest::bytes(0, self.key), value), expiry))
     }
 
+    /// What stands before its value in a record.
+    pub(super) fn head(&self) -> Head<'a> {
+        let has_times = self.value.has_times();
+        Head { kind: self.value.kind(), expiry: self.expiry, key: self.key, is_more: false, has_times }
+    }
+
     /// Appends the record of this key.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        Head { kind: self.value.kind(), expiry: self.expiry, key: self.key, is_more: false }.encode(out);
+        self.head().encode(out);
         match self.value {
             ValueRef::Str(bytes) => put_bytes(bytes, out),
             ValueRef::Boxed(value) => value.encode(out),
@@ -81,6 +87,12 @@ impl ValueRef<'_> {
             ValueRef::Str(bytes) => bytes.len(),
             ValueRef::Boxed(value) => value.record_bytes(),
         }
+    }
+
+    /// Whether it is a hash with fields that expire.
+    #[inline]
+    pub(super) fn has_times(&self) -> bool {
+        matches!(self, ValueRef::Boxed(value) if value.has_times())
     }
 
     /// Its type.

@@ -17,6 +17,7 @@ use super::used::{Tracking, Used};
 use super::{Awaited, Entry, Message, Value, ValueRef, Watched, command, hash};
 use crate::id::{HASH_SLOTS, HashSlot, SlotRange, UnixMs};
 use crate::limits::{DIGEST_STEP_BYTES, DUMP_STEP_KEYS_MAX, RECLAIM_ENTRIES_MAX, VALUE_PIECE_BYTES};
+use crate::slotset::SlotSet;
 use crate::snapshot::record::{Head, Kind, Reader, RecordError};
 use crate::snapshot::{ApplyError, AsOf, Copy, Digest, DumpCursor, Keyspace, LoadError, Located, SumId, Summed};
 use crate::wire::Argv;
@@ -86,6 +87,11 @@ pub struct KeyspaceStore {
     keys: usize,
     /// Keys in live slots that have an expiry.
     expires: usize,
+    /// Slots some copy of which may have hashes with fields that expire: all that have some, and others until a round of the walk
+    /// that looks for them has not met any.
+    timed: SlotSet,
+    /// Those of them that this round has met, and those that came meanwhile.
+    timed_met: SlotSet,
     /// Digests that are being taken in steps: those of a few large slots, and most of the time none.
     sums: Vec<SlotSum>,
     /// The number of the next one.
@@ -138,6 +144,8 @@ impl KeyspaceStore {
             dead: Vec::new(),
             keys: 0,
             expires: 0,
+            timed: SlotSet::empty(),
+            timed_met: SlotSet::empty(),
             sums: Vec::new(),
             sum_next: 0,
             digest_step_bytes: DIGEST_STEP_BYTES,
@@ -214,6 +222,29 @@ impl KeyspaceStore {
         self.expires
     }
 
+    /// Whether there may be hashes with fields that expire.
+    #[inline]
+    pub fn has_times(&self) -> bool {
+        !self.timed.is_empty()
+    }
+
+    /// A hash with fields that expire is in `slot`, in some copy.
+    pub fn note_times(&mut self, slot: HashSlot) {
+        self.timed.insert(slot);
+        self.timed_met.insert(slot);
+    }
+
+    /// A round of [`scan_expiring`](Self::scan_expiring) is over, from the beginning to the end, and every hash with fields that expire
+    /// which it met was noted: slots without any are forgotten.
+    pub fn end_round(&mut self) {
+        // What is being loaded was not walked through.
+        for (slot, _) in self.staging.iter().filter(|(slot, _)| self.timed.contains(*slot)) {
+            self.timed_met.insert(*slot);
+        }
+        std::mem::swap(&mut self.timed, &mut self.timed_met);
+        self.timed_met.clear();
+    }
+
     /// Sets the bytes of a value that is dumped whole; a larger one goes in pieces of at most as many.
     pub fn set_value_piece_bytes(&mut self, bytes: usize) {
         self.value_piece_bytes = bytes.max(1);
@@ -280,6 +311,9 @@ impl KeyspaceStore {
     #[inline]
     fn put(&mut self, Place { copy, at }: Place, key: &[u8], content: Content<'_>, expiry: Option<UnixMs>) {
         let summed = self.before(copy, at, key);
+        if matches!(&content, Content::Boxed(value) if value.has_times()) {
+            self.note_times(at.slot);
+        }
         if let Some((slot, storage)) = self.slot_mut(copy, at.slot) {
             let change = slot.put(storage, at.hash, key, content, expiry);
             self.count(copy, change);
@@ -325,7 +359,16 @@ impl KeyspaceStore {
         let Place { copy, at } = place.into();
         let summed = self.before(copy, at, key);
         let (slot, storage) = self.slot_mut(copy, at.slot)?;
-        let changed = slot.handle(storage, at.hash, key).and_then(|handle| storage.heap.update(handle, change));
+        let mut has_times = false;
+        let noting = |value: &mut Value| {
+            let changed = change(value);
+            has_times = value.has_times();
+            changed
+        };
+        let changed = slot.handle(storage, at.hash, key).and_then(|handle| storage.heap.update(handle, noting));
+        if has_times {
+            self.note_times(at.slot);
+        }
         if summed {
             self.after(at, key);
         }
@@ -385,22 +428,23 @@ impl KeyspaceStore {
         self.scan_slots(cursor, count, |_| true, show)
     }
 
-    /// As [`scan`](Self::scan), of the slots that have keys which expire.
+    /// As [`scan`](Self::scan), of the slots that have keys which expire, or may have hashes with such fields.
     pub fn scan_expiring(&self, cursor: ScanCursor, count: usize, show: impl FnMut(Entry<'_>)) -> ScanCursor {
-        self.scan_slots(cursor, count, |slot| slot.expires(&self.storage) > 0, show)
+        let wanted = |slot: HashSlot| self.live[slot.index()].expires(&self.storage) > 0 || self.timed.contains(slot);
+        self.scan_slots(cursor, count, wanted, show)
     }
 
     fn scan_slots(
         &self,
         cursor: ScanCursor,
         count: usize,
-        wanted: impl Fn(Slot) -> bool,
+        wanted: impl Fn(HashSlot) -> bool,
         mut show: impl FnMut(Entry<'_>),
     ) -> ScanCursor {
         let mut shown = 0;
         let mut from = cursor.0 << (64 - SCAN_HASH_BITS);
         for number in cursor.slot().index()..HASH_SLOTS {
-            if !wanted(self.live[number]) {
+            if !wanted(HashSlot::from_crc16(number as u16)) {
                 from = 0;
                 continue;
             }
@@ -534,13 +578,13 @@ impl KeyspaceStore {
         } else {
             // Frames may have taken away all that had arrived of it, and with that the key.
             let extended = self.update(place, head.key, |value| match value.kind() == head.kind {
-                true => Some(value.extend(reader)),
+                true => Some(value.extend(&head, reader)),
                 false => None,
             });
             match extended {
                 Some(Some(extended)) => extended?,
                 None if self.get(place, head.key).is_none() => {
-                    let value = Value::decode(head.kind, reader)?;
+                    let value = Value::decode(&head, reader)?;
                     self.set_value(place, head.key, Box::new(value), head.expiry);
                 }
                 Some(None) | None => return Err(reader.error("a piece of a value of another type")),
@@ -681,13 +725,16 @@ impl Keyspace for KeyspaceStore {
             }
             let content = match head.kind {
                 Kind::String => Content::Str(reader.bytes().map_err(refuse)?),
-                kind => Content::Boxed(Box::new(Value::decode(kind, &mut reader).map_err(refuse)?)),
+                _ => Content::Boxed(Box::new(Value::decode(&head, &mut reader).map_err(refuse)?)),
             };
             if before == 0 && staging.len(storage) == 0 {
                 // Records of a slot are often alike; if they are not, the table only grows or shrinks later.
                 staging.reserve(storage, records.len() / reader.at());
             }
             staging.put(storage, at.hash, head.key, content, head.expiry);
+            if head.has_times {
+                self.note_times(slot);
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::value::list::End;
 use super::value::stream::{Counters, StreamId, Words};
+use super::value::times::Times;
 use super::value::{Hash, List, Set, Stream, Zset};
 use super::{Entry, Value, ValueRef};
 use crate::snapshot::published;
@@ -18,6 +19,20 @@ pub fn record_of<'a>(entry: &Entry<'a>) -> published::Record<'a> {
         ValueRef::Boxed(Value::Stream(stream)) => published::Value::Stream(stream_of(stream)),
     };
     published::Record::Key { key: entry.key(), expiry: entry.expiry(), value }
+}
+
+/// The records of the times at which fields of the hash of `entry` expire: behind that of the key.
+pub fn times_of<'a>(entry: &Entry<'a>) -> impl Iterator<Item = published::Record<'a>> {
+    let key = entry.key();
+    let times = match entry.value() {
+        ValueRef::Boxed(Value::Hash(hash)) => hash.times(),
+        ValueRef::Boxed(_) | ValueRef::Str(_) => None,
+    };
+    times.into_iter().flat_map(Times::iter).map(move |(expiry, field)| published::Record::FieldExpiry {
+        key,
+        field,
+        expiry,
+    })
 }
 
 /// The value of a record; `None`: it is empty and stands for no key, or its entries do not rise.
@@ -127,10 +142,15 @@ mod tests {
         let mut store = KeyspaceStore::new();
         let long = "x".repeat(5_000);
         let number = |n: u32| n.to_string();
-        let mut commands: Vec<Vec<String>> =
-            ["SET {t}s v PXAT 5000", "SET {t}empty ", "HSET {t}h f v", "RPUSH {t}l a b a"]
-                .map(|line| line.split(' ').map(str::to_owned).collect())
-                .to_vec();
+        let mut commands: Vec<Vec<String>> = [
+            "SET {t}s v PXAT 5000",
+            "SET {t}empty ",
+            "HSET {t}h f v g w",
+            "HPEXPIREAT {t}h 7 FIELDS 1 g",
+            "RPUSH {t}l a b a",
+        ]
+        .map(|line| line.split(' ').map(str::to_owned).collect())
+        .to_vec();
         commands.push(vec!["SET".into(), "{t}long".into(), long]);
         for n in 0..600 {
             commands.push(vec!["HSET".into(), "{t}hh".into(), number(n), number(n)]);
@@ -147,14 +167,23 @@ mod tests {
         }
         let mut bytes = Vec::new();
         store.scan(ScanCursor::START, usize::MAX, |entry| {
-            assert!(record_of(&entry).encode(Version::COMMON, &mut bytes));
+            assert!(record_of(&entry).encode(Version::WITH_FIELD_TIMES, &mut bytes));
+            times_of(&entry).for_each(|record| assert!(record.encode(Version::WITH_FIELD_TIMES, &mut bytes)));
         });
-        Record::End.encode(Version::COMMON, &mut bytes);
+        Record::End.encode(Version::WITH_FIELD_TIMES, &mut bytes);
         let mut copy = KeyspaceStore::new();
         let mut rest = &bytes[..];
         loop {
-            let (record, used) = Record::decode(Version::COMMON, rest, UnixMs::new(0)).unwrap().unwrap();
+            let (record, used) = Record::decode(Version::WITH_FIELD_TIMES, rest, UnixMs::new(0)).unwrap().unwrap();
             rest = &rest[used..];
+            if let Record::FieldExpiry { key, field, expiry } = record {
+                let set = copy.update(copy.locate(key), key, |value| match value {
+                    Value::Hash(hash) => hash.set_time(field, Some(expiry)),
+                    _ => false,
+                });
+                assert_eq!(set, Some(true));
+                continue;
+            }
             let Record::Key { key, expiry, value } = record else { break };
             let value = value_of(&value).unwrap();
             match value {

@@ -8,15 +8,17 @@
 //!         …
 //! ```
 //!
-//! Written are the plain forms, which every Redis from version 4 on reads (streams: from 7.0 on). Read are also the packed ones that Redis writes for small
+//! Written are the plain forms, which every Redis from version 4 on reads (streams: from 7.0 on; hashes with fields that expire: from 7.4 on). Read are also the packed ones that Redis writes for small
 //! values: ziplists, listpacks, integer sets. What comes in is a stranger's, checksum or not: nothing here trusts a length.
 
 mod stream;
 
 use super::value::list::End;
+use super::value::times::Times;
 use super::value::{Hash, List, Set, Value, Zset};
 use super::{Entry, ValueRef};
-use crate::limits::BULK_BYTES_MAX;
+use crate::id::UnixMs;
+use crate::limits::{BULK_BYTES_MAX, FIELD_TIME_MS_MAX};
 
 /// Why a payload cannot be a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,12 +40,17 @@ const VERSION_MAX: u16 = 12;
 
 const FOOTER_BYTES: usize = 10;
 
+/// The format of a hash with fields that expire: the oldest that has such.
+const VERSION_WRITTEN_TIMES: u16 = 12;
+
 /// The types that are written, and read.
 const STRING: u8 = 0;
 const LIST: u8 = 1;
 const SET: u8 = 2;
 const HASH: u8 = 4;
 const ZSET: u8 = 5;
+/// A hash with fields that expire: the first of their times, then each field with its time from there on, 0 for none.
+const HASH_TIMES: u8 = 24;
 /// The types that are only read.
 const ZSET_OF_TEXT: u8 = 3;
 const LIST_ZIPLIST: u8 = 10;
@@ -55,6 +62,7 @@ const HASH_LISTPACK: u8 = 16;
 const ZSET_LISTPACK: u8 = 17;
 const LIST_OF_NODES: u8 = 18;
 const SET_LISTPACK: u8 = 20;
+const HASH_TIMES_LISTPACK: u8 = 25;
 
 /// The value of `entry` as a payload.
 pub fn encode(entry: &Entry<'_>) -> Vec<u8> {
@@ -76,6 +84,7 @@ pub fn encode(entry: &Entry<'_>) -> Vec<u8> {
             put_head(SET, set.len(), &mut out);
             set.iter().for_each(|member| put_string(member, &mut out));
         }
+        ValueRef::Boxed(Value::Hash(hash)) if hash.times().is_some() => put_hash_with_times(hash, &mut out),
         ValueRef::Boxed(Value::Hash(hash)) => {
             put_head(HASH, hash.len(), &mut out);
             for (field, value) in hash.iter() {
@@ -95,7 +104,11 @@ pub fn encode(entry: &Entry<'_>) -> Vec<u8> {
             }
         }
     }
-    let version = if out[0] == stream::STREAM { VERSION_WRITTEN_STREAM } else { VERSION_WRITTEN };
+    let version = match out[0] {
+        stream::STREAM => VERSION_WRITTEN_STREAM,
+        HASH_TIMES => VERSION_WRITTEN_TIMES,
+        _ => VERSION_WRITTEN,
+    };
     out.extend_from_slice(&version.to_le_bytes());
     out.extend_from_slice(&checksum(&out).to_le_bytes());
     out
@@ -126,6 +139,18 @@ fn checksum(bytes: &[u8]) -> u64 {
 fn put_head(kind: u8, count: usize, out: &mut Vec<u8>) {
     out.push(kind);
     put_len(count, out);
+}
+
+fn put_hash_with_times(hash: &Hash, out: &mut Vec<u8>) {
+    let first = hash.times().and_then(Times::first).map_or(0, UnixMs::get);
+    out.push(HASH_TIMES);
+    out.extend_from_slice(&first.to_le_bytes());
+    put_len(hash.len(), out);
+    for (field, value) in hash.iter() {
+        put_len(hash.time_of(field).map_or(0, |at| (at.get() - first) as usize + 1), out);
+        put_string(field, out);
+        put_string(value, out);
+    }
 }
 
 fn put_string(bytes: &[u8], out: &mut Vec<u8>) {
@@ -262,6 +287,28 @@ impl<'a> Input<'a> {
             }
             SET_INTEGERS => set(integers(&self.string()?)?)?,
             SET_LISTPACK => set(listpack(&self.string()?)?)?,
+            HASH_TIMES => {
+                let first = u64::from_le_bytes(self.array()?);
+                let mut hash = Hash::new();
+                for _ in 0..self.count()? {
+                    let behind = self.count()?.checked_sub(1);
+                    let time = behind.map(|behind| first.saturating_add(behind as u64));
+                    put_field(&mut hash, &self.string()?, &self.string()?, time)?;
+                }
+                Value::Hash(hash)
+            }
+            HASH_TIMES_LISTPACK => {
+                // The first of the times stands in the items, too.
+                self.array::<{ size_of::<u64>() }>()?;
+                let items = listpack(&self.string()?)?;
+                let (fields, rest) = items.as_chunks::<3>();
+                let mut hash = Hash::new();
+                for [field, value, time] in fields {
+                    let time: u64 = std::str::from_utf8(time).ok()?.parse().ok()?;
+                    put_field(&mut hash, field, value, Some(time).filter(|time| *time > 0))?;
+                }
+                rest.is_empty().then_some(Value::Hash(hash))?
+            }
             HASH_ZIPLIST => hash(&ziplist(&self.string()?)?)?,
             HASH_LISTPACK => hash(&listpack(&self.string()?)?)?,
             ZSET_ZIPLIST => scored(&ziplist(&self.string()?)?)?,
@@ -279,6 +326,13 @@ impl<'a> Input<'a> {
             len => score(self.take(len.into())?),
         }
     }
+}
+
+/// Puts a field that is not there yet.
+fn put_field(hash: &mut Hash, field: &[u8], value: &[u8], time: Option<u64>) -> Option<()> {
+    let is_sound = hash.set(field, value) && time.is_none_or(|time| time <= FIELD_TIME_MS_MAX);
+    hash.set_time(field, time.map(UnixMs::new));
+    is_sound.then_some(())
 }
 
 fn score(text: &[u8]) -> Option<f64> {
@@ -507,6 +561,29 @@ mod tests {
             let value = decode(&payload).unwrap_or_else(|error| panic!("{expected}: {error:?}"));
             assert_eq!(text(&value), *expected);
         }
+    }
+
+    /// As Redis 7.4 has them: the first time, then each field with its own from there on; or a listpack of threes.
+    #[test]
+    fn a_hash_with_times_is_read_and_comes_back_from_what_is_written() {
+        let first = 1_700_000_000_000u64.to_le_bytes();
+        let table = [&[24][..], &first, b"\x03\x00\x01a\x011\x01\x01b\x012\x40\x65\x01c\x013"].concat();
+        let listpack = b"\x2c\0\0\0\x09\0\x81a\x02\x01\x01\0\x01\x81b\x02\x02\x01\xf4\0\x68\xe5\xcf\x8b\x01\0\0\x09\x81c\x02\x03\x01\xf4\x64\x68\xe5\xcf\x8b\x01\0\0\x09\xff";
+        let listpack = [&[25][..], &first, &[listpack.len() as u8], listpack].concat();
+        for body in [table, listpack] {
+            let Ok(Value::Hash(hash)) = decode(&seal(&body)) else { panic!("{}", body.escape_ascii()) };
+            let times = [b"a", b"b", b"c"].map(|field| hash.time_of(field).map(UnixMs::get));
+            assert_eq!(times, [None, Some(1_700_000_000_000), Some(1_700_000_000_100)]);
+            assert_eq!([b"a", b"b", b"c"].map(|field| hash.get(field)), [Some(&b"1"[..]), Some(b"2"), Some(b"3")]);
+            let (digest, mut store) = (hash.digest(), KeyspaceStore::new());
+            store.set_value(hash::locate(b"k"), b"k", Box::new(Value::Hash(hash)), None);
+            let payload = encode(&store.get(hash::locate(b"k"), b"k").unwrap());
+            assert_eq!(payload[payload.len() - FOOTER_BYTES..][..2], [12, 0]);
+            let Ok(Value::Hash(again)) = decode(&payload) else { panic!("{}", payload.escape_ascii()) };
+            assert_eq!(again.digest(), digest);
+        }
+        let too_late = [&[24][..], &u64::MAX.to_le_bytes(), b"\x01\x01\x01a\x011"].concat();
+        assert_eq!(decode(&seal(&too_late)).unwrap_err(), RdbError::Format);
     }
 
     const REDIS_DUMPS: &[(&str, &str)] = &[

@@ -1,26 +1,29 @@
 //! Commands on hashes.
 
 use super::aggregate::{Missing, in_entry, read, write};
+use super::fields::{NOT_A_COUNT, named, shown};
 use super::number::{self, SumError};
 use super::random::Draw;
+use super::recreate::expire_fields_effect;
 use super::refusal::{NOT_A_FLOAT, NOT_FINITE, OVERFLOW, Refusal};
 use super::string::integer;
-use super::{Context, Misfit, NOTHING, Outcome};
+use super::{Context, Misfit, NOTHING, Outcome, group};
 use crate::resp::{Protocol, Reply};
 use crate::snapshot::Located;
 use crate::store::value::Hash;
+use crate::store::value::hash::Shown;
 use crate::store::{KeyspaceStore, Place};
 use crate::wire::{Argv, Command, Effects};
 
 // ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 pub(super) fn hget(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.bulk_or_null(read::<Hash>(context, at[0], argv.arg(1))?.and_then(|hash| hash.get(argv.arg(2))));
+    reply.bulk_or_null(shown(context, at[0], argv.arg(1))?.and_then(|hash| hash.get(argv.arg(2))));
     NOTHING
 }
 
 pub(super) fn hmget(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let hash = read::<Hash>(context, at[0], argv.arg(1))?;
+    let hash = shown(context, at[0], argv.arg(1))?;
     reply.array(argv.len() - 2);
     for field in argv.skip(2).iter() {
         reply.bulk_or_null(hash.and_then(|hash| hash.get(field)));
@@ -29,9 +32,9 @@ pub(super) fn hmget(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, r
 }
 
 pub(super) fn hgetall(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let hash = read::<Hash>(context, at[0], argv.arg(1))?;
-    reply.map(hash.map_or(0, Hash::len));
-    for (field, value) in hash.into_iter().flat_map(Hash::iter) {
+    let hash = shown(context, at[0], argv.arg(1))?;
+    reply.map(hash.map_or(0, Shown::len));
+    for (field, value) in hash.into_iter().flat_map(Shown::iter) {
         reply.bulk(field);
         reply.bulk(value);
     }
@@ -39,32 +42,32 @@ pub(super) fn hgetall(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>,
 }
 
 pub(super) fn hkeys(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let hash = read::<Hash>(context, at[0], argv.arg(1))?;
-    reply.array(hash.map_or(0, Hash::len));
-    hash.into_iter().flat_map(Hash::iter).for_each(|(field, _)| reply.bulk(field));
+    let hash = shown(context, at[0], argv.arg(1))?;
+    reply.array(hash.map_or(0, Shown::len));
+    hash.into_iter().flat_map(Shown::iter).for_each(|(field, _)| reply.bulk(field));
     NOTHING
 }
 
 pub(super) fn hvals(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let hash = read::<Hash>(context, at[0], argv.arg(1))?;
-    reply.array(hash.map_or(0, Hash::len));
-    hash.into_iter().flat_map(Hash::iter).for_each(|(_, value)| reply.bulk(value));
+    let hash = shown(context, at[0], argv.arg(1))?;
+    reply.array(hash.map_or(0, Shown::len));
+    hash.into_iter().flat_map(Shown::iter).for_each(|(_, value)| reply.bulk(value));
     NOTHING
 }
 
 pub(super) fn hlen(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.count(read::<Hash>(context, at[0], argv.arg(1))?.map_or(0, Hash::len));
+    reply.count(shown(context, at[0], argv.arg(1))?.map_or(0, Shown::len));
     NOTHING
 }
 
 pub(super) fn hexists(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let found = read::<Hash>(context, at[0], argv.arg(1))?.and_then(|hash| hash.get(argv.arg(2)));
+    let found = shown(context, at[0], argv.arg(1))?.and_then(|hash| hash.get(argv.arg(2)));
     reply.integer(i64::from(found.is_some()));
     NOTHING
 }
 
 pub(super) fn hstrlen(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let found = read::<Hash>(context, at[0], argv.arg(1))?.and_then(|hash| hash.get(argv.arg(2)));
+    let found = shown(context, at[0], argv.arg(1))?.and_then(|hash| hash.get(argv.arg(2)));
     reply.count(found.map_or(0, <[u8]>::len));
     NOTHING
 }
@@ -73,7 +76,7 @@ pub(super) fn hrandfield(context: &mut Context<'_>, at: &[Located], argv: Argv<'
     let (count, with_values) = Draw::parse(argv, b"WITHVALUES")?;
     let Context { store, random, now, .. } = context;
     let entry = store.get(at[0], argv.arg(1)).filter(|entry| !super::has_expired(entry, *now));
-    let hash = entry.map(in_entry::<Hash>).transpose()?.filter(|hash| !hash.is_empty());
+    let hash = entry.map(in_entry::<Hash>).transpose()?.map(|hash| hash.shown(*now)).filter(|hash| !hash.is_empty());
     match (hash, count) {
         (None, None) => reply.null(),
         (None, Some(_)) => reply.array(0),
@@ -143,24 +146,17 @@ pub(super) fn hdel(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, re
 
 /// `HGETDEL key FIELDS numfields field…`: the values of fields, which are gone then.
 pub(super) fn hgetdel(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
-    if !argv.arg(2).eq_ignore_ascii_case(b"FIELDS") {
-        return Err(Refusal::Text("ERR Mandatory argument FIELDS is missing or not at the right position"));
-    }
-    let stated = number::integer(argv.arg(3)).filter(|count| *count > 0);
-    let stated = stated.ok_or(Refusal::Text("ERR Number of fields must be a positive integer"))?;
-    if stated as usize != argv.len() - 4 {
-        return Err(Refusal::Text("ERR The `numfields` parameter must match the number of arguments"));
-    }
+    let fields = named(argv, 2, NOT_A_COUNT)?;
     let key = argv.arg(1);
     let mut effect = vec![b"HDEL".as_slice(), key];
     let there = read::<Hash>(context, at[0], key)?.is_some();
-    reply.array(argv.len() - 4);
+    reply.array(fields.len());
     if !there {
-        argv.skip(4).iter().for_each(|_| reply.null());
+        fields.iter().for_each(|_| reply.null());
         return NOTHING;
     }
     write(context.store, at[0].into(), key, Missing::Leave, |hash: &mut Hash| {
-        for field in argv.skip(4).iter() {
+        for field in fields.iter() {
             reply.bulk_or_null(hash.get(field));
             if hash.remove(field) {
                 effect.push(field);
@@ -192,7 +188,7 @@ fn add(store: &mut KeyspaceStore, place: Place, key: &[u8], field: &[u8], by: i6
             Some(text) => number::integer(text).ok_or(Refusal::Text("ERR hash value is not an integer"))?,
         };
         let new = old.checked_add(by).ok_or(OVERFLOW)?;
-        hash.set(field, itoa::Buffer::new().format(new).as_bytes());
+        hash.change(field, itoa::Buffer::new().format(new).as_bytes());
         Ok(new)
     })?;
     new.unwrap_or(Ok(by))
@@ -206,14 +202,21 @@ pub(super) fn hincrbyfloat(
 ) -> Outcome {
     let (key, field, by) = (argv.arg(1), argv.arg(2), argv.arg(3));
     number::float(by).ok_or(NOT_A_FLOAT)?;
-    let old = read::<Hash>(context, at[0], key)?.and_then(|hash| hash.get(field)).unwrap_or(b"0");
+    let hash = read::<Hash>(context, at[0], key)?;
+    let old = hash.and_then(|hash| hash.get(field)).unwrap_or(b"0");
     let new = number::sum(old, by).map_err(|error| match error {
         SumError::NotANumber => Refusal::Text("ERR hash value is not a float"),
         SumError::NotFinite => NOT_FINITE,
     })?;
-    write(context.store, at[0].into(), key, Missing::Create, |hash: &mut Hash| hash.set(field, &new))?;
+    let mut effects = vec![Command::new(&[b"HSET", key, field, &new])];
+    if let Some(time) = hash.and_then(|hash| hash.time_of(field)) {
+        // What is set loses its time, and gets it again.
+        effects.push(expire_fields_effect(key, time, &[field]));
+        effects.iter().try_for_each(|effect| context.room.take_command(effect))?;
+    }
+    write(context.store, at[0].into(), key, Missing::Create, |hash: &mut Hash| hash.change(field, &new))?;
     reply.bulk(&new);
-    Ok(Effects::One(Command::new(&[b"HSET", key, field, &new])))
+    Ok(group(effects))
 }
 
 // ── effects ─────────────────────────────────────────────────────────────────────────────────────────────────────────

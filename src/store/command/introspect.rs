@@ -166,9 +166,8 @@ fn uses(spec: &Spec, key: usize) -> &'static [&'static str] {
         | "blmpop" | "bzpopmin" | "bzpopmax" | "bzmpop" | "hgetdel" => &["RW", "access", "delete"],
         "lpush" | "rpush" | "lpushx" | "rpushx" | "sadd" | "linsert" => &["RW", "insert"],
         "srem" | "hdel" | "zrem" | "lrem" | "ltrim" | "xdel" | "xtrim" => &["RW", "delete"],
-        "getset" | "incr" | "decr" | "incrby" | "decrby" | "incrbyfloat" | "hincrby" | "hincrbyfloat" | "getex" => {
-            &["RW", "access", "update"]
-        }
+        "getset" | "incr" | "decr" | "incrby" | "decrby" | "incrbyfloat" | "hincrby" | "hincrbyfloat" | "getex"
+        | "hgetex" => &["RW", "access", "update"],
         _ if spec.writes() => &["RW", "update"],
         _ => &["RO", "access"],
     }

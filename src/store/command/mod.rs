@@ -15,6 +15,7 @@ mod bits;
 pub mod block;
 mod combine;
 pub mod docs;
+mod fields;
 mod geo;
 pub mod glob;
 mod hash;
@@ -37,6 +38,7 @@ mod transfer;
 pub mod walk;
 mod zset;
 
+pub use fields::{next_due, take_due};
 pub use random::Random;
 pub use refusal::Refusal;
 pub use sort::reaches;
@@ -95,7 +97,7 @@ type Outcome = Result<Effects, Refusal>;
 const NOTHING: Outcome = Ok(Effects::None);
 
 /// Executes a command of the store, appends its reply, and returns what it did. `at` has one place for each key that
-/// the [`Spec`] names, in their order. An expired key that the command names is removed first, and the effects begin with that.
+/// the [`Spec`] names, in their order. An expired key that the command names is removed first, as are such fields of its hashes, and the effects begin with that.
 ///
 /// A command of the server ([`table::Handler::Server`]) is answered with an error.
 #[inline]
@@ -117,7 +119,9 @@ pub fn execute(
     debug_assert_eq!(at.len(), spec.keys(argv).count());
     let mut expired = Vec::new();
     let has_room = match context.lazy {
-        Lazy::Delete if context.store.expires() > 0 => remove_expired(spec, context, at, argv, &mut expired),
+        Lazy::Delete if context.store.expires() > 0 || context.store.has_times() => {
+            remove_expired(spec, context, at, argv, &mut expired)
+        }
         _ => Ok(()),
     };
     if context.store.tracking() != Tracking::Off {
@@ -147,7 +151,7 @@ fn note_uses(spec: &Spec, context: &mut Context<'_>, at: &[Located], argv: Argv<
     }
 }
 
-/// Removes those keys of a command that have expired.
+/// Removes those keys of a command that have expired, and of its hashes the fields that have.
 ///
 /// # Errors
 /// If there is no room to say so of all of them.
@@ -160,7 +164,10 @@ fn remove_expired(
 ) -> Result<(), Full> {
     for (&at, index) in at.iter().zip(spec.keys(argv)) {
         let key = argv.arg(index);
-        if context.store.get(at, key).is_some_and(|entry| has_expired(&entry, context.now)) {
+        let Some(entry) = context.store.get(at, key) else { continue };
+        if next_due(&entry).is_some_and(|due| due <= context.now) && !has_expired(&entry, context.now) {
+            removed.extend(take_due(context.store, at, key, context.now, usize::MAX, &mut context.room)?);
+        } else if has_expired(&entry, context.now) {
             take_del(&mut context.room, key)?;
             context.store.remove(at, key);
             *context.expired_keys += 1;
@@ -182,7 +189,7 @@ fn precede(mut first: Vec<Command>, effects: Effects, argv: Argv<'_>) -> Effects
 }
 
 /// Some commands as effects.
-fn group(mut commands: Vec<Command>) -> Effects {
+pub fn group(mut commands: Vec<Command>) -> Effects {
     match commands.len() {
         0 => Effects::None,
         1 => Effects::One(commands.remove(0)),

@@ -62,6 +62,7 @@ pub fn encoding(entry: &Entry<'_>) -> &'static str {
         ValueRef::Str(bytes) if number::integer(bytes).is_some() => return "int",
         ValueRef::Str(bytes) => (bytes.len() <= EMBEDDED_BYTES_MAX, "embstr", "raw"),
         ValueRef::Boxed(Value::Str(_)) => return "raw",
+        ValueRef::Boxed(Value::Hash(hash)) if hash.times().is_some() => (hash.is_small(), "listpackex", "hashtable"),
         ValueRef::Boxed(Value::Hash(hash)) => (hash.is_small(), "listpack", "hashtable"),
         ValueRef::Boxed(Value::List(_)) => return "quicklist",
         ValueRef::Boxed(Value::Stream(_)) => return "stream",

@@ -7,6 +7,7 @@
 //! list         RPUSH k element …             a single larger member alone in its own
 //! set          SADD k member …
 //! sorted set   ZADD k score member …
+//! times        HPEXPIREAT k ms FIELDS n field …, those that expire together
 //! stream       XADD k id field value …, each; XSETID; what its groups have
 //! expiry       PEXPIREAT k ms, last
 //! ```
@@ -21,6 +22,7 @@ use crate::resp::{arguments_of, double};
 use crate::snapshot::{Copy, Located};
 use crate::store::value::Stream;
 use crate::store::value::stream::StreamId;
+use crate::store::value::times::Times;
 use crate::store::{Entry, KeyspaceStore, Value, ValueRef};
 use crate::wire::{Command, Effects, Full, Room};
 
@@ -40,6 +42,7 @@ pub(super) fn recreate(entry: &Entry<'_>, key: &[u8], room: &mut Room, out: &mut
             let mut pieces = Pieces::new(b"HSET", key, room, out);
             hash.iter().try_for_each(|(field, value)| pieces.push([field, value]))?;
             pieces.end()?;
+            hash.times().map_or(Ok(()), |times| times_of_fields(times, key, room, out))?;
         }
         ValueRef::Boxed(Value::List(list)) => {
             let mut pieces = Pieces::new(b"RPUSH", key, room, out);
@@ -139,6 +142,32 @@ pub(super) fn expire_effect(key: &[u8], expiry: UnixMs) -> Command {
     Command::new(&[b"PEXPIREAT", key, itoa::Buffer::new().format(expiry.get()).as_bytes()])
 }
 
+/// The effect of a time at which fields expire.
+pub(super) fn expire_fields_effect(key: &[u8], at: UnixMs, fields: &[&[u8]]) -> Command {
+    let (time, count) = (at.get().to_string(), fields.len().to_string());
+    let head = [b"HPEXPIREAT", key, time.as_bytes(), b"FIELDS", count.as_bytes()];
+    Command::new(&[&head, fields].concat())
+}
+
+fn times_of_fields(times: &Times, key: &[u8], room: &mut Room, out: &mut Vec<Command>) -> Result<(), Full> {
+    let all: Vec<(UnixMs, &[u8])> = times.iter().collect();
+    for together in all.chunk_by(|(a, _), (b, _)| a == b) {
+        let (mut fields, mut bytes) = (Vec::new(), 0);
+        for (at, field) in together {
+            if bytes > 0 && bytes + field.len() + ARG_BYTES > EFFECT_BYTES_TARGET {
+                push(expire_fields_effect(key, *at, &fields), room, out)?;
+                (fields, bytes) = (Vec::new(), 0);
+            }
+            fields.push(*field);
+            bytes += field.len() + ARG_BYTES;
+        }
+        if let Some((at, _)) = together.first() {
+            push(expire_fields_effect(key, *at, &fields), room, out)?;
+        }
+    }
+    Ok(())
+}
+
 /// The effects of taking `members`, which are not none, away from `key` by `verb`; all of them at once is the end of the key.
 ///
 /// # Errors
@@ -183,7 +212,7 @@ fn push(command: Command, room: &mut Room, out: &mut Vec<Command>) -> Result<(),
 }
 
 /// Gathers members into commands.
-struct Pieces<'a> {
+pub(super) struct Pieces<'a> {
     verb: &'a [u8],
     key: &'a [u8],
     args: Vec<Vec<u8>>,
@@ -194,11 +223,11 @@ struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    fn new(verb: &'a [u8], key: &'a [u8], room: &'a mut Room, out: &'a mut Vec<Command>) -> Pieces<'a> {
+    pub(super) fn new(verb: &'a [u8], key: &'a [u8], room: &'a mut Room, out: &'a mut Vec<Command>) -> Pieces<'a> {
         Pieces { verb, key, args: Vec::new(), payload: 0, room, out }
     }
 
-    fn push<const N: usize>(&mut self, member: [&[u8]; N]) -> Result<(), Full> {
+    pub(super) fn push<const N: usize>(&mut self, member: [&[u8]; N]) -> Result<(), Full> {
         let bytes: usize = member.iter().map(|arg| arg.len() + ARG_BYTES).sum();
         if self.payload > 0 && self.payload + bytes > EFFECT_BYTES_TARGET {
             self.flush()?;
@@ -217,7 +246,7 @@ impl<'a> Pieces<'a> {
         Ok(())
     }
 
-    fn end(mut self) -> Result<(), Full> {
+    pub(super) fn end(mut self) -> Result<(), Full> {
         if self.args.is_empty() { Ok(()) } else { self.flush() }
     }
 }

@@ -133,7 +133,7 @@ fn look_up<'c>(context: &'c Context<'_>, pattern: &[u8], element: &'c [u8]) -> O
     let value = entry.filter(|entry| !super::has_expired(entry, context.now))?.value();
     match (value, arrow) {
         (ValueRef::Str(bytes), None) => Some(bytes),
-        (ValueRef::Boxed(Value::Hash(hash)), Some(arrow)) => hash.get(&rest[arrow + 2..]),
+        (ValueRef::Boxed(Value::Hash(hash)), Some(arrow)) => hash.shown(context.now).get(&rest[arrow + 2..]),
         _ => None,
     }
 }

@@ -187,7 +187,8 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    fn parse(option: &[u8]) -> Option<Unit> {
+    /// The unit that an option of this name has.
+    pub(super) fn parse(option: &[u8]) -> Option<Unit> {
         let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
         Some(match option {
             _ if is(b"EX") => Unit::Seconds,

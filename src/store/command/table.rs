@@ -13,8 +13,8 @@ use std::iter::StepBy;
 use std::ops::{BitOr, Range};
 
 use super::{
-    Context, Misfit, Outcome, bits, combine, geo, hash, hyperloglog, key, lcs, list, number, object, set, sort, stream,
-    string, transfer, walk, zset,
+    Context, Misfit, Outcome, bits, combine, fields, geo, hash, hyperloglog, key, lcs, list, number, object, set, sort,
+    stream, string, transfer, walk, zset,
 };
 use crate::resp::Reply;
 use crate::snapshot::Located;
@@ -451,6 +451,17 @@ static TABLE: &[Spec] = &numbered([
     row("hgetall", 2, ONE_KEY, READ, store(hash::hgetall)),
     row("hdel", -3, ONE_KEY, WRITE_FAST, effect(hash::hdel, hash::apply_hdel)),
     row("hgetdel", -5, ONE_KEY, WRITE_FAST, store(hash::hgetdel)),
+    row("hgetex", -5, ONE_KEY, WRITE_FAST, store(fields::hgetex)),
+    row("hsetex", -6, ONE_KEY, WRITE_MORE_FAST, store(fields::hsetex)),
+    row("hexpire", -6, ONE_KEY, WRITE_MORE_FAST, store(fields::hexpire)),
+    row("hpexpire", -6, ONE_KEY, WRITE_MORE_FAST, store(fields::hpexpire)),
+    row("hexpireat", -6, ONE_KEY, WRITE_MORE_FAST, store(fields::hexpireat)),
+    row("hpexpireat", -6, ONE_KEY, WRITE_MORE_FAST, effect(fields::hpexpireat, fields::apply_hpexpireat)),
+    row("hpersist", -5, ONE_KEY, WRITE_FAST, effect(fields::hpersist, fields::apply_hpersist)),
+    row("httl", -5, ONE_KEY, READ_FAST, store(fields::httl)),
+    row("hpttl", -5, ONE_KEY, READ_FAST, store(fields::hpttl)),
+    row("hexpiretime", -5, ONE_KEY, READ_FAST, store(fields::hexpiretime)),
+    row("hpexpiretime", -5, ONE_KEY, READ_FAST, store(fields::hpexpiretime)),
     row("hlen", 2, ONE_KEY, READ_FAST, store(hash::hlen)),
     row("hexists", 3, ONE_KEY, READ_FAST, store(hash::hexists)),
     row("hkeys", 2, ONE_KEY, READ, store(hash::hkeys)),

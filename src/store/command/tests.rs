@@ -485,6 +485,90 @@ fn an_expired_key_goes_first_on_a_primary_and_is_hidden_on_a_replica() {
 }
 
 #[test]
+fn a_field_whose_time_has_come_is_hidden_on_a_replica() {
+    let mut replica = Node::new(Lazy::Hide);
+    let mut primary = Node::new(Lazy::Delete);
+    for line in ["HSET h g w", "HSETEX h PX 10 FIELDS 2 f 1 i 2", "HSETEX all PX 10 FIELDS 1 f 1", "SADD s f"] {
+        primary.run(line).1.iter().for_each(|effect| replica.apply(effect));
+    }
+    replica.now += 10;
+    for (command, reply) in [
+        ("HGET h f", "$-1"),
+        ("HMGET h f g", "*2|$-1|$1|w"),
+        ("HGETALL h", "*2|$1|g|$1|w"),
+        ("HKEYS h", "*1|$1|g"),
+        ("HVALS h", "*1|$1|w"),
+        ("HLEN h", ":1"),
+        ("HEXISTS h f", ":0"),
+        ("HSTRLEN h f", ":0"),
+        ("HTTL h FIELDS 2 f g", "*2|:-2|:-1"),
+        ("HRANDFIELD h", "$1|g"),
+        ("HRANDFIELD h 5 WITHVALUES", "*2|$1|g|$1|w"),
+        ("HSCAN h 0", "*2|$1|0|*2|$1|g|$1|w"),
+        ("SORT_RO s GET h->f GET h->g BY nosort", "*2|$-1|$-1"),
+        ("HGETALL all", "*0"),
+        ("HRANDFIELD all", "$-1"),
+    ] {
+        let (found, effects) = replica.run(command);
+        assert_eq!((found.trim_end().replace("\r\n", "|").as_str(), effects.len()), (reply, 0), "{command}");
+    }
+    assert_eq!(replica.digest(), primary.digest(), "a replica waits for its primary's word");
+    // The clock may go back.
+    replica.now -= 10;
+    assert_eq!(replica.run("HLEN h").0, ":3\r\n");
+}
+
+#[test]
+fn times_of_fields_go_where_their_hash_goes() {
+    let mut node = Node::new(Lazy::Delete);
+    for fields in [2, 500] {
+        let pairs: String = (0..fields).map(|n| format!(" f{n} {n}")).collect();
+        node.run(&format!("HSET h{pairs}"));
+        node.run("HPEXPIRE h 5000 FIELDS 1 f0");
+        node.run("HPEXPIRE h 70 FIELDS 1 f1");
+        node.run("COPY h copy REPLACE");
+        node.run("RENAME copy renamed");
+        let at = node.store.locate(b"h");
+        let payload = crate::store::rdb::encode(&node.store.get(at, b"h").unwrap());
+        let restored = Command::new(&[b"RESTORE".as_slice(), b"restored", b"0", &payload, b"REPLACE"]);
+        let spec = find(b"RESTORE").unwrap();
+        let line = Line::decoded(&restored);
+        let restore = |node: &mut Node| {
+            let at = [node.store.locate(b"restored")];
+            let mut context = Context {
+                store: &mut node.store,
+                now: UnixMs::new(node.now),
+                random: &mut node.random,
+                lazy: node.lazy,
+                room: Room::WHOLE,
+                expired_keys: &mut node.expired_keys,
+            };
+            let mut out = Vec::new();
+            execute(spec, &mut context, &at, line.argv(), &mut Reply::new(&mut out, Protocol::Resp2));
+            assert_eq!(out, b"+OK\r\n");
+        };
+        restore(&mut node);
+        let digest = |node: &Node, key: &[u8]| match node.store.get(node.store.locate(key), key).map(|e| e.value()) {
+            Some(crate::store::ValueRef::Boxed(value)) => Some(value.digest()),
+            _ => None,
+        };
+        for key in ["renamed", "restored"] {
+            assert_eq!(node.run(&format!("HPTTL {key} FIELDS 3 f0 f1 x")).0, "*3\r\n:5000\r\n:70\r\n:-2\r\n", "{key}");
+            assert_eq!(digest(&node, key.as_bytes()), digest(&node, b"h"), "{key}");
+        }
+        // What is over by then is not there.
+        node.now += 100;
+        restore(&mut node);
+        assert_eq!(node.run("HLEN restored").0, format!(":{}\r\n", fields - 1));
+        node.now += 10_000;
+        restore(&mut node);
+        assert_eq!(node.run("HGET restored f0").0, "$-1\r\n");
+        assert_eq!(node.run("EXISTS restored").0, format!(":{}\r\n", i32::from(fields > 2)));
+        node.run("DEL h");
+    }
+}
+
+#[test]
 fn commands_answer_as_redis_does() {
     // A list of commands on one node, each with its reply.
     let table: &[&[(&str, &str)]] = &[
@@ -593,6 +677,80 @@ fn commands_answer_as_redis_does() {
             ("HDEL h a b c t x", ":3"),
             ("EXISTS h", ":0"),
             ("HGETALL h", "*0"),
+        ],
+        // The time is 1000000.
+        &[
+            ("HSET h a 1 b 2 c 3", ":3"),
+            ("HTTL h FIELDS 2 a x", "*2|:-1|:-2"),
+            ("HTTL x FIELDS 1 a", "*1|:-2"),
+            ("HEXPIRE h 10 FIELDS 3 a x a", "*3|:1|:-2|:1"),
+            ("HEXPIRE x 10 FIELDS 2 a b", "*2|:-2|:-2"),
+            ("HTTL h FIELDS 1 a", "*1|:10"),
+            ("HPTTL h FIELDS 2 a b", "*2|:10000|:-1"),
+            ("HEXPIRETIME h FIELDS 1 a", "*1|:1010"),
+            ("HPEXPIRETIME h FIELDS 1 a", "*1|:1010000"),
+            ("HPEXPIRE h 9999 FIELDS 1 b", "*1|:1"),
+            ("HTTL h FIELDS 1 b", "*1|:10"),
+            ("HPEXPIRE h 1 NX FIELDS 2 a c", "*2|:0|:1"),
+            ("HPEXPIRE h 5 XX FIELDS 2 a b", "*2|:1|:1"),
+            ("HPEXPIRE h 5 gt FIELDS 2 a c", "*2|:0|:1"),
+            ("HPEXPIRE h 6 GT FIELDS 1 a", "*1|:1"),
+            ("HPEXPIRE h 6 LT FIELDS 2 a b", "*2|:0|:0"),
+            ("HPEXPIRE h 4 LT FIELDS 2 a b", "*2|:1|:1"),
+            ("HPERSIST h FIELDS 3 a a x", "*3|:1|:-1|:-2"),
+            ("HPERSIST x FIELDS 1 a", "*1|:-2"),
+            ("HEXPIRE h 5 GT FIELDS 1 a", "*1|:0"),
+            ("OBJECT ENCODING h", "$10|listpackex"),
+            ("HGETEX h FIELDS 2 a x", "*2|$1|1|$-1"),
+            ("HGETEX h PX 7 FIELDS 2 a x", "*2|$1|1|$-1"),
+            ("HPTTL h FIELDS 1 a", "*1|:7"),
+            ("HGETEX h persist FIELDS 1 a", "*1|$1|1"),
+            ("HPTTL h FIELDS 1 a", "*1|:-1"),
+            ("HGETEX x EX 1 FIELDS 1 a", "*1|$-1"),
+            ("HSETEX h EX 1 FIELDS 1 a 5", ":1"),
+            ("HSETEX h KEEPTTL FIELDS 2 a 6 d 7", ":1"),
+            ("HPTTL h FIELDS 2 a d", "*2|:1000|:-1"),
+            ("HINCRBY h a 1", ":7"),
+            ("HINCRBYFLOAT h a 0.5", "$3|7.5"),
+            ("HPTTL h FIELDS 1 a", "*1|:1000"),
+            ("HSETEX h FNX FIELDS 2 a 9 z 9", ":0"),
+            ("HSETEX h FXX FIELDS 2 a 9 z 9", ":0"),
+            ("HSETEX h FXX FIELDS 2 a 9 b 9", ":1"),
+            ("HPTTL h FIELDS 1 a", "*1|:-1"),
+            ("HSETEX x FXX FIELDS 1 a 9", ":0"),
+            ("HEXPIREAT h 1000 FIELDS 2 a a", "*2|:2|:-2"),
+            ("HGETALL h", "*6|$1|b|$1|9|$1|c|$1|3|$1|d|$1|7"),
+            ("HPEXPIREAT h 1000000 FIELDS 3 b c d", "*3|:2|:2|:2"),
+            ("EXISTS h", ":0"),
+            ("SET s v", "+OK"),
+            ("HEXPIRE s x", "-ERR wrong number of arguments for 'hexpire' command"),
+            ("HEXPIRE s x FIELDS 1 f", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+            ("HTTL s FIELDS x f", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+            ("HSETEX s FIELDS 1 f v", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+            ("HGETEX s FIELDS 1 f", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+            ("HEXPIRE h x FIELDS 1 f", "-ERR value is not an integer or out of range"),
+            ("HEXPIRE h -1 FIELDS 1 f", "-ERR invalid expire time, must be >= 0"),
+            ("HEXPIRE h 70368744178 FIELDS 1 f", "-ERR invalid expire time in 'hexpire' command"),
+            ("HPEXPIREAT h 70368744177664 FIELDS 1 f", "-ERR invalid expire time in 'hpexpireat' command"),
+            ("HPEXPIREAT h 70368744177663 FIELDS 1 f", "*1|:-2"),
+            ("HEXPIRE h 1 FIELD 1 f", "-ERR Mandatory argument FIELDS is missing or not at the right position"),
+            ("HEXPIRE h 1 ZZ FIELDS 1 f", "-ERR Mandatory argument FIELDS is missing or not at the right position"),
+            ("HEXPIRE h 1 FIELDS 0 f", "-ERR Parameter `numFields` should be greater than 0"),
+            ("HEXPIRE h 1 NX FIELDS 2 f", "-ERR The `numfields` parameter must match the number of arguments"),
+            ("HTTL h FIELDS 0 f", "-ERR Number of fields must be a positive integer"),
+            ("HPERSIST h FIELDS 2 f", "-ERR The `numfields` parameter must match the number of arguments"),
+            ("HGETEX h EX 1 FIELDS", "-ERR Number of fields must be a positive integer"),
+            ("HGETEX h EX -1 FIELDS 1 f", "-ERR invalid expire time, must be >= 0"),
+            (
+                "HSETEX h EX 1 PX 1 FIELDS 1 f v",
+                "-ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
+            ),
+            ("HSETEX h FXX FNX FIELDS 1 f v", "-ERR Only one of FXX or FNX arguments can be specified"),
+            ("HSETEX h NX FIELDS 1 f v", "-ERR unknown argument: NX"),
+            ("HSETEX h FIELDS 0 f v", "-ERR invalid number of fields"),
+            ("HSETEX h FIELDS 2 f v", "-ERR wrong number of arguments for 'hsetex' command"),
+            ("HSETEX h FXX KEEPTTL FNX EX", "-ERR Only one of FXX or FNX arguments can be specified"),
+            ("HSETEX h FXX FIELDS 1 f", "-ERR wrong number of arguments for 'hsetex' command"),
         ],
         &[
             ("RPUSH l a b c", ":3"),
@@ -717,19 +875,45 @@ fn what_is_no_effect_is_refused_and_changes_nothing() {
     node.run("SET k v");
     let at = node.store.locate(b"k");
     let before = node.digest();
-    for stranger in
-        ["EVAL k", "GET k", "SET k", "SET k v EX 10", "SET k v PXAT x", "DEL k k", "PEXPIREAT k 1 NX", "INCRBY k x"]
-    {
+    for stranger in [
+        "EVAL k",
+        "GET k",
+        "SET k",
+        "SET k v EX 10",
+        "SET k v PXAT x",
+        "DEL k k",
+        "PEXPIREAT k 1 NX",
+        "INCRBY k x",
+        "HPEXPIREAT k 1 NX FIELDS 1 f",
+        "HEXPIRE k 1 FIELDS 1 f",
+        "HPERSIST k FIELDS 2 f",
+    ] {
         let result = node.store.apply(Copy::Live, at, Line::new(stranger).argv());
         assert!(matches!(result, Err(ApplyError::Unknown(_))), "{stranger}: {result:?}");
     }
-    for misfit in ["LPUSH k v", "INCR k", "HSET k f v", "SREM k m", "ZADD k 1 m", "LPOP k"] {
+    for misfit in [
+        "LPUSH k v",
+        "INCR k",
+        "HSET k f v",
+        "HPEXPIREAT k 1 FIELDS 1 f",
+        "HPERSIST k FIELDS 1 f",
+        "SREM k m",
+        "ZADD k 1 m",
+        "LPOP k",
+    ] {
         let result = node.store.apply(Copy::Live, at, Line::new(misfit).argv());
         assert!(matches!(result, Err(ApplyError::Misfit(_))), "{misfit}: {result:?}");
     }
     assert_eq!(node.digest(), before);
     let missing = node.store.locate(b"missing");
-    for absent in ["LPOP missing 3", "SREM missing m", "HDEL missing f", "LSET missing 0 v", "PERSIST missing"] {
+    for absent in [
+        "LPOP missing 3",
+        "SREM missing m",
+        "HDEL missing f",
+        "HPEXPIREAT missing 1 FIELDS 1 f",
+        "LSET missing 0 v",
+        "PERSIST missing",
+    ] {
         assert_eq!(node.store.apply(Copy::Live, missing, Line::new(absent).argv()), Ok(()), "{absent}");
     }
     assert_eq!(node.store.len(), 1);
@@ -923,7 +1107,7 @@ proptest! {
             let text = line.text();
             let (reply, effects) = primary.run_line(&line);
             prop_assert!(
-                !reply.starts_with('-') || effects.iter().all(|e| Line::decoded(e).argv().arg(0) == b"DEL"),
+                !reply.starts_with('-') || effects.iter().all(|e| [b"DEL".as_slice(), b"HDEL"].contains(&Line::decoded(e).argv().arg(0))),
                 "{text}: refused, but it did {effects:?}"
             );
             effects.iter().for_each(|effect| replica.apply(effect));

@@ -7,6 +7,7 @@ use super::{Context, NOTHING, Outcome};
 use crate::id::UnixMs;
 use crate::resp::Reply;
 use crate::snapshot::Located;
+use crate::store::Value;
 use crate::store::rdb::{self, RdbError};
 use crate::wire::{Argv, Effects};
 
@@ -48,7 +49,7 @@ pub(super) fn restore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>,
     }
     let ttl = u64::try_from(integer(argv.arg(2))?);
     let ttl = ttl.map_err(|_| Refusal::Text("ERR Invalid TTL value, must be >= 0"))?;
-    let value = rdb::decode(argv.arg(3)).map_err(|error| {
+    let mut value = rdb::decode(argv.arg(3)).map_err(|error| {
         Refusal::Text(match error {
             RdbError::Footer => "ERR DUMP payload version or checksum are wrong",
             RdbError::Format => "ERR Bad data format",
@@ -59,7 +60,11 @@ pub(super) fn restore(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>,
         ttl if is_absolute => Some(UnixMs::new(ttl)),
         ttl => Some(UnixMs::new(context.now.get().saturating_add(ttl))),
     };
-    let effects = if expiry.is_some_and(|expiry| expiry <= context.now) {
+    if let Value::Hash(hash) = &mut value {
+        hash.drop_due(context.now);
+    }
+    let is_gone = value.is_empty() && !matches!(value, Value::Str(_));
+    let effects = if is_gone || expiry.is_some_and(|expiry| expiry <= context.now) {
         // It would be gone at once.
         if context.store.remove(at[0], key) { Effects::One(super::del(key)) } else { Effects::None }
     } else {

@@ -170,8 +170,9 @@ fn through<A: Aggregate>(
 }
 
 pub(super) fn hscan(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let now = context.now;
     through(context, at[0], argv, reply, Over::Fields, |hash: &Hash, from, options, found| {
-        hash.scan(from, options.count, |field, value| match () {
+        hash.shown(now).scan(from, options.count, |field, value| match () {
             () if !options.fits(field) => {}
             () if options.novalues => found.push(|reply| reply.bulk(field), 1),
             () => found.push(

@@ -10,6 +10,7 @@ mod parted;
 mod ranked;
 pub mod set;
 pub mod stream;
+pub mod times;
 pub mod zset;
 
 pub use hash::Hash;
@@ -18,9 +19,10 @@ pub use set::Set;
 pub use stream::Stream;
 pub use zset::Zset;
 
+use self::hash::put_times;
 use crate::buffer::Buffer;
 use crate::limits::{VALUE_PIECE_BYTES, VALUE_PIECE_MEMBERS};
-use crate::snapshot::record::{Kind, Reader, RecordError, put_bytes, put_f64, put_varint};
+use crate::snapshot::record::{Head, Kind, Reader, RecordError, put_bytes, put_f64, put_varint};
 use crate::store::digest;
 
 /// Members of a hash, set or sorted set in its small form.
@@ -77,6 +79,12 @@ impl Value {
         }
     }
 
+    /// Whether it is a hash with fields that expire.
+    #[inline]
+    pub fn has_times(&self) -> bool {
+        matches!(self, Value::Hash(hash) if hash.times().is_some())
+    }
+
     /// Bytes of memory that it holds, itself included. Costs the same for every size.
     pub fn memory(&self) -> usize {
         size_of::<Value>()
@@ -120,16 +128,26 @@ impl Value {
     /// if there are any. Answers how many, and where the next piece begins. For hashes, sets and sorted sets.
     pub(super) fn encode_piece(&self, from: u64, room: usize, out: &mut Vec<u8>) -> (usize, Option<u64>) {
         match self {
-            Value::Hash(hash) => piece(
-                from,
-                room,
-                out,
-                |from| hash.part(from),
-                |(field, value), out| {
-                    put_bytes(field, out);
-                    put_bytes(value, out);
-                },
-            ),
+            Value::Hash(hash) => {
+                let mut times = Vec::new();
+                // They are in no piece's room: a time may take three times what a short field does.
+                let room = if hash.times().is_some() { room / 4 } else { room };
+                let ended = piece(
+                    from,
+                    room,
+                    out,
+                    |from| hash.part(from),
+                    |(field, value), out| {
+                        put_bytes(field, out);
+                        put_bytes(value, out);
+                        times.extend(hash.time_of(field).map(|at| (at, field)));
+                    },
+                );
+                if hash.times().is_some() {
+                    put_times(times.len(), times.into_iter(), out);
+                }
+                ended
+            }
             Value::Set(set) => piece(from, room, out, |from| set.part(from), put_bytes),
             Value::Zset(zset) => piece(
                 from,
@@ -149,7 +167,12 @@ impl Value {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Value::Str(bytes) => put_bytes(bytes, out),
-            Value::Hash(hash) => hash.encode(out),
+            Value::Hash(hash) => {
+                hash.encode(out);
+                if hash.times().is_some() {
+                    hash.encode_times(out);
+                }
+            }
             Value::List(list) => list.encode(out),
             Value::Set(set) => set.encode(out),
             Value::Zset(zset) => zset.encode(out),
@@ -157,16 +180,16 @@ impl Value {
         }
     }
 
-    /// Reads a record behind its head.
+    /// Reads the record behind `head`.
     ///
     /// # Errors
     /// If the record is malformed.
-    pub fn decode(kind: Kind, reader: &mut Reader<'_>) -> Result<Value, RecordError> {
-        Ok(match kind {
+    pub fn decode(head: &Head<'_>, reader: &mut Reader<'_>) -> Result<Value, RecordError> {
+        Ok(match head.kind {
             Kind::String => Value::Str(reader.bytes()?.into()),
             kind => {
                 let mut value = Value::without_members(kind);
-                value.extend(reader)?;
+                value.extend(head, reader)?;
                 value
             }
         })
@@ -183,14 +206,19 @@ impl Value {
         }
     }
 
-    /// Takes the members of a record in; a string gets longer.
+    /// Takes the members of the record behind `head` in; a string gets longer.
     ///
     /// # Errors
     /// If the record is malformed; what came before that is taken in.
-    pub fn extend(&mut self, reader: &mut Reader<'_>) -> Result<(), RecordError> {
+    pub fn extend(&mut self, head: &Head<'_>, reader: &mut Reader<'_>) -> Result<(), RecordError> {
         match self {
             Value::Str(bytes) => bytes.extend_from_slice(reader.bytes()?),
-            Value::Hash(hash) => hash.extend(reader)?,
+            Value::Hash(hash) => {
+                hash.extend(reader)?;
+                if head.has_times {
+                    hash.extend_times(reader)?;
+                }
+            }
             Value::List(list) => list.extend(reader)?,
             Value::Set(set) => set.extend(reader)?,
             Value::Zset(zset) => zset.extend(reader)?,
@@ -234,7 +262,7 @@ fn piece<M>(
     room: usize,
     out: &mut Vec<u8>,
     part: impl Fn(u64) -> Part<M>,
-    put: impl Fn(M, &mut Vec<u8>),
+    mut put: impl FnMut(M, &mut Vec<u8>),
 ) -> (usize, Option<u64>) {
     let mut encoded = Vec::with_capacity(room.min(VALUE_PIECE_BYTES) * 5 / 4);
     let mut count = 0;
@@ -281,5 +309,33 @@ fn members(reader: &mut Reader<'_>) -> Result<usize, RecordError> {
     match reader.count()? {
         0 => Err(reader.error("an aggregate without members")),
         count => Ok(count),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::UnixMs;
+
+    #[test]
+    fn a_hash_with_times_has_these_bytes() {
+        let mut hash = Hash::new();
+        hash.set(b"f", b"v");
+        hash.set(b"g", b"w");
+        hash.set_time(b"g", Some(UnixMs::new(0x0102)));
+        let value = Value::Hash(hash);
+        let head = Head { kind: Kind::Hash, expiry: None, key: b"k", is_more: false, has_times: value.has_times() };
+        let mut out = Vec::new();
+        head.encode(&mut out);
+        value.encode(&mut out);
+        assert_eq!(out, b"\x22\x01k\x02\x01f\x01v\x01g\x01w\x01\x01g\x02\x01\0\0\0\0\0\0");
+        let mut reader = Reader::new(&out);
+        let read = Head::decode(&mut reader).unwrap();
+        assert_eq!(read, head);
+        assert_eq!(Value::decode(&read, &mut reader).unwrap().digest(), value.digest());
+        // Of nothing else there are such times.
+        for code in [0x21, 0x23, 0x24, 0x25, 0x26] {
+            assert!(Head::decode(&mut Reader::new(&[code, 1, b'k'])).is_err(), "{code:x}");
+        }
     }
 }
