@@ -8,6 +8,7 @@ mod check;
 mod clients;
 mod cluster;
 mod compare;
+mod fields;
 mod follow;
 mod freeze;
 mod gate;
