@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Applier, Dial, Dialled, Event, Session, SessionConfig, SessionError};
-use crate::handshake::{IdError, RefuseReason, ReplicaId, SyncReason, Welcome};
+use crate::handshake::{IdError, Password, RefuseReason, ReplicaId, SyncReason, Welcome};
 use crate::id::{Generation, Moment, Offset, ShardId};
 use crate::limits;
 use crate::snapshot::Keyspace;
@@ -96,6 +96,109 @@ pub enum ClientEvent {
     },
     /// The primary is alive.
     Heard,
+}
+
+/// Opens clients that say a password to their primary, as `masterauth` does for a server: made by
+/// [`ReplicaClient::with_password`].
+#[derive(Clone, Debug)]
+pub struct Opener {
+    password: Option<Password>,
+}
+
+impl Opener {
+    /// As [`ReplicaClient::connect`].
+    ///
+    /// # Errors
+    /// As `connect`, or if the password is wrong.
+    pub fn connect(&self, address: &str, id: &str, from: u64) -> Result<ReplicaClient, ClientError> {
+        self.open(address, id, None, Offset::new(from), Reads::Frames)
+    }
+
+    /// As [`ReplicaClient::connect_all`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); the first one that fails ends it.
+    pub fn connect_all(&self, base: &str, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
+        self.open_all(base, id, Reads::Frames)
+    }
+
+    /// As [`ReplicaClient::follow`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn follow(&self, address: &str, id: &str) -> Result<ReplicaClient, ClientError> {
+        self.open(address, id, None, Offset::ZERO, Reads::Following)
+    }
+
+    /// As [`ReplicaClient::follow_all`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); the first one that fails ends it.
+    pub fn follow_all(&self, base: &str, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
+        self.open_all(base, id, Reads::Following)
+    }
+
+    /// As [`ReplicaClient::observe`].
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn observe(&self, address: &str, id: &str) -> Result<ReplicaClient, ClientError> {
+        self.open(address, id, None, Offset::ZERO, Reads::Observing)
+    }
+
+    fn open(
+        &self,
+        address: &str,
+        id: &str,
+        stream: Option<ShardId>,
+        from: Offset,
+        reads: Reads,
+    ) -> Result<ReplicaClient, ClientError> {
+        let config = SessionConfig {
+            id: ReplicaId::new(id)?,
+            run: *RUN,
+            stream,
+            items: reads != Reads::Frames,
+            observer: reads == Reads::Observing,
+            client: None,
+            repl_base: None,
+            accept_empty_primary: false,
+            link_timeout_ms: limits::CLIENT_LINK_TIMEOUT_MS,
+        };
+        let mut session = Session::from_offset(config, from);
+        session.set_password(self.password.clone());
+        session.count_dials_from(DIALS.fetch_add(1, Ordering::Relaxed));
+        session.dial(Dial { dialled: Dialled::NewAddress, holds_data: false }, Moment::ZERO);
+        let socket = dial(address)?;
+        let began = Instant::now();
+        let welcome = exchange(&socket, address, &mut session, began)?;
+        Ok(ReplicaClient {
+            address: address.to_owned(),
+            socket,
+            session,
+            welcome,
+            began,
+            ahead: VecDeque::new(),
+            applier: None,
+            holds_data: false,
+            ended: false,
+        })
+    }
+
+    fn open_all(&self, base: &str, id: &str, reads: Reads) -> Result<Vec<ReplicaClient>, ClientError> {
+        let first = self.open(base, id, Some(ShardId::new(0)), Offset::ZERO, reads)?;
+        let shards = first.welcome.shards;
+        let no_ports =
+            || io_error(base, io::Error::new(io::ErrorKind::InvalidInput, "not host:port, or no room for all ports"));
+        let (host, port) = base.rsplit_once(':').ok_or_else(no_ports)?;
+        let port: u16 = port.parse().map_err(|_| no_ports())?;
+        let mut clients = vec![first];
+        for shard in shards.shards().skip(1) {
+            let port = port.checked_add(shard.get()).ok_or_else(no_ports)?;
+            clients.push(self.open(&format!("{host}:{port}"), id, Some(shard), Offset::ZERO, reads)?);
+        }
+        Ok(clients)
+    }
 }
 
 /// What a client takes, and whether it counts.
@@ -152,7 +255,7 @@ impl ReplicaClient {
     /// # Errors
     /// If the connection fails, or the primary refuses: it no longer has that frame, so that a sync would be needed.
     pub fn connect(address: &str, id: &str, from: u64) -> Result<ReplicaClient, ClientError> {
-        ReplicaClient::open(address, id, None, Offset::new(from), Reads::Frames)
+        Opener { password: None }.connect(address, id, from)
     }
 
     /// Connects to every shard of a primary, whose first replication port is at `base`, and asks each for all its frames, from
@@ -161,7 +264,7 @@ impl ReplicaClient {
     /// # Errors
     /// As [`connect`](Self::connect); the first one that fails ends it.
     pub fn connect_all(base: &str, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
-        ReplicaClient::open_all(base, id, Reads::Frames)
+        Opener { password: None }.connect_all(base, id)
     }
 
     /// Connects to one upstream shard as a replica that takes a sync; to be read with [`next_event`](Self::next_event) or
@@ -170,7 +273,7 @@ impl ReplicaClient {
     /// # Errors
     /// If the connection fails, or the primary refuses.
     pub fn follow(address: &str, id: &str) -> Result<ReplicaClient, ClientError> {
-        ReplicaClient::open(address, id, None, Offset::ZERO, Reads::Following)
+        Opener { password: None }.follow(address, id)
     }
 
     /// As [`follow`](Self::follow), but as an observer: it is sent everything, and counts for nothing: not for `WAIT`, not for the write
@@ -179,7 +282,7 @@ impl ReplicaClient {
     /// # Errors
     /// As `follow`.
     pub fn observe(address: &str, id: &str) -> Result<ReplicaClient, ClientError> {
-        ReplicaClient::open(address, id, None, Offset::ZERO, Reads::Observing)
+        Opener { password: None }.observe(address, id)
     }
 
     /// As [`follow`](Self::follow), for every shard of a primary whose first replication port is at `base`.
@@ -187,7 +290,12 @@ impl ReplicaClient {
     /// # Errors
     /// As `follow`; the first one that fails ends it.
     pub fn follow_all(base: &str, id: &str) -> Result<Vec<ReplicaClient>, ClientError> {
-        ReplicaClient::open_all(base, id, Reads::Following)
+        Opener { password: None }.follow_all(base, id)
+    }
+
+    /// What opens clients that say this password at each dial.
+    pub fn with_password(password: Password) -> Opener {
+        Opener { password: Some(password) }
     }
 
     /// What the primary said at the handshake.
@@ -336,58 +444,6 @@ impl ReplicaClient {
         self.session.count_dials_from(DIALS.fetch_add(1, Ordering::Relaxed));
         self.session.dial(Dial { dialled: Dialled::Again, holds_data: self.holds_data }, self.now());
         exchange(&self.socket, &self.address, &mut self.session, self.began)
-    }
-
-    fn open(
-        address: &str,
-        id: &str,
-        stream: Option<ShardId>,
-        from: Offset,
-        reads: Reads,
-    ) -> Result<ReplicaClient, ClientError> {
-        let config = SessionConfig {
-            id: ReplicaId::new(id)?,
-            run: *RUN,
-            stream,
-            items: reads != Reads::Frames,
-            observer: reads == Reads::Observing,
-            client: None,
-            repl_base: None,
-            accept_empty_primary: false,
-            link_timeout_ms: limits::CLIENT_LINK_TIMEOUT_MS,
-        };
-        let mut session = Session::from_offset(config, from);
-        session.count_dials_from(DIALS.fetch_add(1, Ordering::Relaxed));
-        session.dial(Dial { dialled: Dialled::NewAddress, holds_data: false }, Moment::ZERO);
-        let socket = dial(address)?;
-        let began = Instant::now();
-        let welcome = exchange(&socket, address, &mut session, began)?;
-        Ok(ReplicaClient {
-            address: address.to_owned(),
-            socket,
-            session,
-            welcome,
-            began,
-            ahead: VecDeque::new(),
-            applier: None,
-            holds_data: false,
-            ended: false,
-        })
-    }
-
-    fn open_all(base: &str, id: &str, reads: Reads) -> Result<Vec<ReplicaClient>, ClientError> {
-        let first = ReplicaClient::open(base, id, Some(ShardId::new(0)), Offset::ZERO, reads)?;
-        let shards = first.welcome.shards;
-        let no_ports =
-            || io_error(base, io::Error::new(io::ErrorKind::InvalidInput, "not host:port, or no room for all ports"));
-        let (host, port) = base.rsplit_once(':').ok_or_else(no_ports)?;
-        let port: u16 = port.parse().map_err(|_| no_ports())?;
-        let mut clients = vec![first];
-        for shard in shards.shards().skip(1) {
-            let port = port.checked_add(shard.get()).ok_or_else(no_ports)?;
-            clients.push(ReplicaClient::open(&format!("{host}:{port}"), id, Some(shard), Offset::ZERO, reads)?);
-        }
-        Ok(clients)
     }
 
     fn now(&self) -> Moment {

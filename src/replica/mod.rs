@@ -15,5 +15,5 @@ pub mod client;
 mod session;
 
 pub use applier::{Applier, Ask, Counters, Noted};
-pub use client::ReplicaClient;
+pub use client::{Opener, ReplicaClient};
 pub use session::{Dial, Dialled, Event, Session, SessionConfig, SessionError};

@@ -3,6 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
+use kevy_replicate::handshake::Password;
+use kevy_replicate::replica::ReplicaClient;
+use kevy_replicate::store::KeyspaceStore;
+
 use crate::kevy::{Kevy, command, free_ports};
 use crate::wait_until;
 
@@ -51,6 +55,31 @@ fn a_password_for_a_primary_that_wants_none_does_no_harm() {
     let port = primary.port.to_string();
     replica.ask::<()>(&["REPLICAOF", "127.0.0.1", &port]).expect("REPLICAOF");
     wait_until("it follows", || replica.info("master_link_status").as_deref() == Some("up"));
+}
+
+#[test]
+fn an_embedded_replica_says_the_password_of_its_primary() {
+    let primary = Kevy::start(1, &["--role", "primary", "--requirepass", PASSWORD]);
+    assert_eq!(talk(&primary, "SET key value"), "+OK\r\n+OK\r\n+OK\r\n");
+    let address = format!("127.0.0.1:{}", primary.port_base);
+    let with = |text: &str| ReplicaClient::with_password(Password::new(text.as_bytes()).expect("a password"));
+    for refused in [ReplicaClient::follow(&address, "without"), with("wrong").follow(&address, "wrong")] {
+        let error = refused.expect_err("it is refused").to_string();
+        assert!(error.contains("password"), "{error}");
+    }
+    let mut client = with(PASSWORD).follow(&address, "embedded").expect("it follows");
+    let mut store = KeyspaceStore::new();
+    let follow = |client: &mut ReplicaClient, store: &mut KeyspaceStore, keys: usize| {
+        while !client.is_whole() || store.len() < keys {
+            client.step(store).expect("it goes on");
+        }
+    };
+    follow(&mut client, &mut store, 1);
+    // A redial says it, too.
+    assert_eq!(talk(&primary, "SET other value"), "+OK\r\n+OK\r\n+OK\r\n");
+    client.redial().expect("it is let in again");
+    follow(&mut client, &mut store, 2);
+    assert!(!format!("{client:?}").contains(PASSWORD), "nobody is shown it");
 }
 
 #[test]
