@@ -250,18 +250,24 @@ async fn merge_sketches(
     let join = move |local: &Rc<Local>| {
         let (mut core, now) = (local.core(), unix_now());
         let held = core.store.get(at, &key).filter(|entry| !command::has_expired(entry, now));
-        let joined = match held.map(|entry| entry.value()) {
-            None => joined(None, &registers),
-            Some(ValueRef::Str(bytes)) => joined(Some(bytes), &registers),
-            Some(ValueRef::Boxed(_)) => Err(WRONG_TYPE),
+        let old = match held.map(|entry| entry.value()) {
+            None => None,
+            Some(ValueRef::Str(bytes)) => Some(bytes),
+            Some(ValueRef::Boxed(_)) => return Err(WRONG_TYPE),
         };
-        let joined = joined?;
+        let joined = joined(old, &registers)?;
+        if old == Some(&joined) {
+            return Ok(None);
+        }
         let command = Command::new(&[b"SET", key.as_slice(), joined.as_slice(), b"KEEPTTL"]);
         batch.push(set, protocol, arguments_of(&command, &mut Vec::new()), &[at]);
         batch.execute(&mut core, now);
-        Ok::<_, Refusal>(batch)
+        Ok::<_, Refusal>(Some(batch))
     };
-    let batch = local.call(owner, join).await?;
+    let Some(batch) = local.call(owner, join).await? else {
+        Reply::new(out, client.protocol).ok();
+        return Ok(());
+    };
     local.stream_first().await;
     if let Some(recorded) = batch.recorded() {
         client.written.note(owner, recorded);

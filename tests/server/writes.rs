@@ -118,6 +118,124 @@ fn what_moves_between_shards_is_neither_lost_nor_doubled() {
     assert_eq!(found, (0..200).chain(1_000..1_500).collect::<Vec<u32>>());
 }
 
+#[test]
+fn elements_that_move_between_shards_end_equal_on_a_replica() {
+    let primary = Kevy::primary(3);
+    let relay = Relay::start(primary.port_base, 3);
+    let replica = Kevy::replica(2, relay.port_base);
+    let mut connection = primary.connect();
+    for n in 0..40 {
+        redis::cmd("RPUSH").arg(format!("l{}", n % 4)).arg(n).exec(&mut connection).expect("RPUSH");
+        redis::cmd("SADD").arg(format!("m{}", n % 4)).arg(n).exec(&mut connection).expect("SADD");
+    }
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let primary = &primary;
+            scope.spawn(move || {
+                let mut connection = primary.connect();
+                let mut random = fastrand::Rng::with_seed(seed);
+                for _ in 0..600 {
+                    let mut key = |kind: &str| format!("{kind}{}", random.u32(0..12));
+                    let [from, to, source, target] = [key("l"), key("l"), key("m"), key("m")];
+                    let member = random.u32(0..40).to_string();
+                    // A list that is empty is waited for: one of the others may bring something.
+                    let words = match random.u32(0..11) {
+                        0..3 => vec!["LMOVE", &from, &to, "LEFT", "RIGHT"],
+                        3 => vec!["RPOPLPUSH", &from, &to],
+                        4 => vec!["BLMOVE", &from, &to, "RIGHT", "LEFT", "0.01"],
+                        5 => vec!["BRPOPLPUSH", &from, &to, "0.01"],
+                        6 | 7 => vec!["SMOVE", &source, &target, &member],
+                        // An observer may see a value in both places: nobody takes from these.
+                        8 => vec!["RENAME", "union", "renamed"],
+                        9 => vec!["COPY", &from, "copy", "REPLACE"],
+                        _ => vec!["SUNIONSTORE", "union", &source, &target],
+                    };
+                    // What is not there cannot be renamed.
+                    let _: redis::RedisResult<redis::Value> = redis::Cmd::new().arg(words).query(&mut connection);
+                }
+            });
+        }
+        wait_until("many have moved", || primary.number("master_repl_offset") > 1_000);
+        relay.cut();
+        relay.heal();
+    });
+    assert_becomes_equal(&primary, &replica);
+    let mut reader = replica.connect();
+    let mut elements: Vec<u32> = Vec::new();
+    let mut members: Vec<u32> = Vec::new();
+    for n in 0..12 {
+        elements.extend(
+            redis::cmd("LRANGE").arg(format!("l{n}")).arg(0).arg(-1).query::<Vec<u32>>(&mut reader).expect("LRANGE"),
+        );
+        members.extend(redis::cmd("SMEMBERS").arg(format!("m{n}")).query::<Vec<u32>>(&mut reader).expect("SMEMBERS"));
+    }
+    elements.sort_unstable();
+    members.sort_unstable();
+    assert_eq!((&elements, &members), (&(0..40).collect(), &(0..40).collect()), "neither lost nor doubled");
+}
+
+/// Keys of a command are on several shards: what fails in one part has no effect in another.
+#[test]
+fn what_fails_or_changes_nothing_across_shards_is_not_recorded() {
+    let primary = Kevy::primary(3);
+    let mut connection = primary.connect();
+    let mut ask = |command: &str| {
+        let mut cmd = redis::Cmd::new();
+        command.split(' ').for_each(|word| _ = cmd.arg(word));
+        cmd.query::<redis::Value>(&mut connection)
+    };
+    // Several of each type, so that some are on the shard of the other key and some are not.
+    for n in 0..6 {
+        for command in [
+            format!("SET s{n} v"),
+            format!("RPUSH l{n} a"),
+            format!("SADD m{n} a"),
+            format!("ZADD z{n} 1 a"),
+            format!("PFADD p{n} a"),
+        ] {
+            ask(&command).expect("it is made");
+        }
+    }
+    let before = primary.number("master_repl_offset");
+    for (n, o) in (0..6).flat_map(|n| (0..6).map(move |o| (n, o))) {
+        for command in [
+            format!("RENAME no{n} s{o}"),
+            format!("RENAMENX s{n} l{o}"),
+            format!("COPY s{n} l{o}"),
+            format!("COPY no{n} l{o}"),
+            format!("MSETNX no{n} 1 s{o} 2"),
+            format!("DEL no{n} no{o}x"),
+            format!("LMOVE no{n} l{o} LEFT LEFT"),
+            format!("LMOVE l{n} s{o} LEFT LEFT"),
+            format!("RPOPLPUSH l{n} m{o}"),
+            format!("BLMOVE l{n} s{o} LEFT LEFT 0.001"),
+            format!("BLPOP no{n} no{o}x 0.001"),
+            format!("BLPOP no{n} s{o} 0.001"),
+            format!("LMPOP 2 no{n} no{o}x LEFT"),
+            format!("LMPOP 2 no{n} s{o} LEFT"),
+            format!("SMOVE m{n} s{o} a"),
+            format!("SMOVE m{n} m{o} nosuch"),
+            format!("SINTERSTORE no{n} m{o} nosuch"),
+            format!("SUNIONSTORE no{n} m{o} s{o}"),
+            format!("SDIFFSTORE no{n} m{o} m{o} m{n}"),
+            format!("ZUNIONSTORE no{n} 2 z{o} s{n}"),
+            format!("ZINTERSTORE no{n} 2 z{o} nosuch"),
+            format!("ZRANGESTORE no{n} z{o} 5 9"),
+            format!("ZMPOP 2 no{n} s{o} MIN"),
+            format!("PFMERGE p{n} p{o}"),
+            format!("PFMERGE p{n} s{o}"),
+            format!("BITOP AND no{n} no{o}x l{n}"),
+            format!("SORT no{n} STORE no{o}x"),
+            format!("SORT s{n} STORE no{o}"),
+            format!("GEOSEARCHSTORE no{n} no{o}x FROMLONLAT 0 0 BYRADIUS 1 m"),
+        ] {
+            // An error, or nothing.
+            let reply = ask(&command);
+            assert_eq!(primary.number("master_repl_offset"), before, "{command}, answered {reply:?}, is recorded");
+        }
+    }
+}
+
 /// Pipelines of commands from a seed. What the store refuses is refused, and changes nothing.
 fn client(primary: &Kevy, seed: u64) {
     let mut connection = primary.connect();
