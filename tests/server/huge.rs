@@ -1,10 +1,12 @@
 //! Huge keys and a huge slot, each changed by a client while it is dumped, and freed afterwards. `KEVY_TURN_USEC_MAX` makes these tests
 //! fail where a shard had a longer turn: for a machine that does nothing else. What a turn does at most, unit tests say.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use redis::Connection;
 
 use crate::compare::await_caught_up;
@@ -67,6 +69,30 @@ fn a_list_of_a_million_elements() {
 }
 
 #[test]
+fn a_stream_of_a_million_entries() {
+    let fill = |client: &mut Connection| {
+        redis::cmd("XGROUP").arg(&["CREATE", KEY, "group", "0", "MKSTREAM"]).exec(client).expect("XGROUP");
+        for first in (0..MEMBERS).step_by(1_000) {
+            let mut pipe = redis::pipe();
+            (first..first + 1_000).for_each(|n| _ = pipe.cmd("XADD").arg(KEY).arg(n + 1).arg("field").arg(n).ignore());
+            pipe.exec(client).expect("XADD");
+        }
+        // Of a tenth of them it is not known whether somebody is done with them.
+        for n in 0..100 {
+            let consumer = format!("consumer{}", n % 7);
+            let read = ["GROUP", "group", &consumer, "COUNT", "1000", "STREAMS", KEY, ">"];
+            redis::cmd("XREADGROUP").arg(&read).exec(client).expect("XREADGROUP");
+        }
+    };
+    survives("stream", 80 << 20, fill, |pipe, n| {
+        pipe.cmd("XADD").arg(KEY).arg("*").arg("field").arg(n);
+        pipe.cmd("XDEL").arg(KEY).arg(1 + n * 7_919 % MEMBERS);
+        pipe.cmd("XREADGROUP").arg(&["GROUP", "group", "late", "COUNT", "3", "STREAMS", KEY, ">"]);
+        pipe.cmd("XACK").arg(KEY).arg("group").arg(1 + n * 104_729 % 100_000);
+    });
+}
+
+#[test]
 fn a_million_keys_under_one_tag() {
     let fill = |client: &mut Connection| {
         for first in (0..MEMBERS).step_by(1_000) {
@@ -102,6 +128,7 @@ fn survives(what: &str, bytes: u64, fill: impl Fn(&mut Connection), change: fn(&
     nodes.iter().for_each(|node| reset(node));
     let before = nodes.map(Kevy::peak_memory);
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (attached, waits) = (AtomicBool::new(false), Mutex::new([(); 2].map(|()| waits())));
     let (began, mut synced, mut written_meanwhile) = (Instant::now(), 0, 0);
     thread::scope(|scope| {
         // Also where a wait below fails: the scope would wait for the writer for ever.
@@ -120,7 +147,22 @@ fn survives(what: &str, bytes: u64, fill: impl Fn(&mut Connection), change: fn(&
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        wait_until("there are writes", || written.load(Ordering::Relaxed) > 100);
+        scope.spawn(|| {
+            let mut client = primary.connect();
+            while !stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                redis::cmd("GET").arg("nosuch").exec(&mut client).expect("GET");
+                let phase = usize::from(attached.load(Ordering::Relaxed));
+                let took = began.elapsed().as_micros() as u64;
+                // Who would have asked while one waited would have waited, too.
+                waits.lock().expect("nobody panics with it")[phase]
+                    .record_correct(took, 1_000)
+                    .expect("a minute holds");
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        wait_until("there are writes", || written.load(Ordering::Relaxed) > 500);
+        attached.store(true, Ordering::Relaxed);
         replica.ask::<()>(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]).expect("REPLICAOF");
         let first = written.load(Ordering::Relaxed);
         wait_until("the replica is whole", || replica.info("master_link_status").as_deref() == Some("up"));
@@ -128,6 +170,9 @@ fn survives(what: &str, bytes: u64, fill: impl Fn(&mut Connection), change: fn(&
         synced = began.elapsed().as_millis();
     });
     assert!(written_meanwhile > 0, "nothing was written during the dump");
+    let [alone, meanwhile] = waits.into_inner().expect("nobody panicked").map(|waits| waits.value_at_quantile(0.99));
+    println!("{what}: a client waits for {alone} us at p99 before the dump, {meanwhile} us during it");
+    assert!(meanwhile < 4 * alone + 50_000, "p99 of a client during the dump: {meanwhile} us, {alone} before");
     await_caught_up(&primary, &replica);
     // The digests of the comparison are taken all at once.
     let turns = nodes.map(longest_turn);
@@ -152,6 +197,11 @@ fn survives(what: &str, bytes: u64, fill: impl Fn(&mut Connection), change: fn(&
     let empty = 8 << 20;
     wait_until("all is freed", || nodes.iter().all(|node| node.number("used_memory") < empty));
     println!("{what}, freed: longest turns {:?} us", nodes.map(longest_turn));
+}
+
+/// How long clients waited, in microseconds.
+fn waits() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000, 2).expect("bounds")
 }
 
 struct Stop<'a>(&'a AtomicBool);
