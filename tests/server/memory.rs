@@ -1,6 +1,6 @@
 //! What goes by itself: keys over the memory limit, and those that have expired. A replica has what its primary has.
 
-use crate::compare::assert_becomes_equal;
+use crate::compare::{assert_becomes_equal, await_caught_up};
 use crate::kevy::Kevy;
 use crate::wait_until;
 
@@ -97,4 +97,52 @@ fn a_limit_may_come_later_and_go_again() {
     fill(&primary, 10_000);
     assert_eq!(primary.number("evicted_keys"), evicted);
     assert_becomes_equal(&primary, &replica);
+}
+
+#[test]
+fn a_promoted_replica_expires_by_itself() {
+    let mut primary = Kevy::primary(2);
+    let replica = Kevy::replica(3, primary.port_base);
+    let mut pipe = redis::pipe();
+    for number in 0..500 {
+        pipe.cmd("SET").arg(format!("gone:{number}")).arg("v").arg("PX").arg(4_000).ignore();
+        pipe.cmd("SET").arg(format!("stays:{number}")).arg("v").ignore();
+    }
+    pipe.query::<()>(&mut primary.connect()).expect("writes are taken");
+    await_caught_up(&primary, &replica);
+    primary.kill();
+    let shown = |key: &str| replica.ask::<u64>(&["EXISTS", key]).expect("reads are served");
+    assert_eq!((shown("gone:7"), shown("stays:7")), (1, 1), "before its time a key is there");
+    wait_until("it is hidden", || shown("gone:7") == 0);
+    assert_eq!(replica.ask::<u64>(&["DBSIZE"]).expect("DBSIZE"), 1_000, "who follows deletes nothing");
+    assert_eq!(replica.number("expired_keys"), 0);
+    replica.ask::<()>(&["REPLICAOF", "NO", "ONE"]).expect("it is promoted");
+    wait_until("they are gone", || replica.ask::<u64>(&["DBSIZE"]).expect("DBSIZE") == 500);
+    assert_eq!(replica.number("expired_keys"), 500);
+}
+
+#[test]
+fn a_replica_that_is_frozen_while_keys_expire_under_load_ends_equal() {
+    let primary = Kevy::primary(2);
+    let replica = Kevy::replica(3, primary.port_base);
+    let mut client = primary.connect();
+    let dbsize = |node: &Kevy| node.ask::<u64>(&["DBSIZE"]).expect("DBSIZE");
+    for first in (0..10_000).step_by(500) {
+        let mut pipe = redis::pipe();
+        for number in first..first + 500 {
+            pipe.cmd("SET").arg(format!("gone:{number}")).arg("v").arg("PX").arg(1_000 + number % 500).ignore();
+        }
+        pipe.query::<()>(&mut client).expect("writes are taken");
+    }
+    replica.signal("STOP");
+    let mut written = 0;
+    while dbsize(&primary) > written.min(200) {
+        redis::cmd("SET").arg(format!("stays:{}", written % 200)).arg(written).exec(&mut client).expect("SET");
+        written += 1;
+        assert!(written < 1_000_000, "{} keys are left", dbsize(&primary));
+    }
+    replica.signal("CONT");
+    assert_becomes_equal(&primary, &replica);
+    assert_eq!(dbsize(&replica), 200);
+    assert_eq!((replica.number("expired_keys"), primary.number("sync_full")), (0, 2));
 }

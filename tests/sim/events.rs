@@ -30,6 +30,14 @@ events! {
     Transaction 200,
     /// A command found its key expired, and the DEL was recorded.
     ExpiredOnPrimary 10,
+    /// … and where no command came, the primary found that a key had expired.
+    ExpiredUnasked 50,
+    /// A key went since there was no memory left.
+    Evicted 50,
+    /// A command was refused since there was no memory left.
+    OutOfMemory 50,
+    /// A client that waited for a key was served.
+    Served 20,
     /// A stream was synced from nothing or anew.
     Sync 100,
     /// A write was recorded while a stream was being synced.
@@ -55,15 +63,15 @@ events! {
     /// The primary started anew, without data.
     PrimaryRestart 10,
     /// … and with another number of shards.
-    PrimaryReshaped 2,
+    PrimaryReshaped 1,
     /// A replica started anew, without data.
     ReplicaRestart 20,
     /// … and with another number of shards.
     ReplicaReshaped 5,
     /// A replica began to follow a primary that has another number of shards than it had.
-    FollowedAnew 2,
+    FollowedAnew 1,
     /// … and shows its clients what it had, until a stream's sync begins.
-    KeptAnew 2,
+    KeptAnew 1,
     /// A replica kept its data from a primary that had lost its own.
     GuardRefused 5,
     /// A replica was told to follow although it had something to lose.

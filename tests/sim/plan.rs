@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 use kevy_replicate::id::ShardCount;
+use kevy_replicate::shard::memory::{MemoryLimit, Policy};
 
 /// Most shards of a node that comes back with any number of them.
 pub const SHARDS_MAX: u16 = 4;
@@ -72,6 +73,8 @@ pub struct Plan {
     pub reshapes: bool,
     /// One in this many writes is a FLUSHALL.
     pub flush_every: u64,
+    /// Bytes that the keys of a shard of the primary may take; 0: any number. Those of a replica may take none.
+    pub memory_bytes: usize,
 }
 
 impl Plan {
@@ -116,6 +119,7 @@ impl Plan {
             primary_restart_every: one_of(&[150, 1_000_000, 1_000_000, 1_000_000]),
             flush_every: one_of(&[30, 100, 1_000]),
             reshapes: one_of(&[0, 1]) == 1,
+            memory_bytes: one_of(&[0, 0, 0, 0, 0, 2_000, 10_000, 30_000]) as usize,
         };
         if seed % 4 == 3 { plan.with_long_syncs(&mut one_of) } else { plan }
     }
@@ -155,7 +159,15 @@ impl Plan {
             primary_restart_every: u64::MAX,
             reshapes: false,
             flush_every: u64::MAX,
+            memory_bytes: 0,
         }
+    }
+
+    /// How much shards of the primary may hold, and those of its replicas, of which `used` is taken from the beginning.
+    pub fn memory_limits(&self, used: usize) -> Option<[MemoryLimit; 2]> {
+        let (policy, _) = Policy::ALL[self.seed as usize % Policy::ALL.len()];
+        let limit = |bytes| MemoryLimit { bytes, policy, samples: 5 };
+        (self.memory_bytes > 0).then(|| [limit(used + self.memory_bytes), limit(1)])
     }
 
     /// How many shards the primary may ever have.
@@ -181,6 +193,7 @@ impl Plan {
             replica_restart_every: 100,
             primary_restart_every: u64::MAX,
             flush_every: 1_000,
+            memory_bytes: 0,
             ..self
         }
     }

@@ -1,11 +1,16 @@
 //! The primary's node: its shards, each with its store, its source, and a session for each connection.
 
+use std::collections::VecDeque;
+
 use kevy_replicate::handshake::{RefuseReason, SyncReason, Verdict};
 use kevy_replicate::id::{Generation, HashSlot, Moment, Offset, ShardCount, UnixMs};
 use kevy_replicate::resp::{Protocol, Reply};
-use kevy_replicate::shard::{Role, Shard as Core};
+use kevy_replicate::shard::{Claim, Role, Shard as Core, Waiter};
+use kevy_replicate::snapshot::Located;
 use kevy_replicate::source::{Event as Told, LinkError, Session, SessionError, Source, SourceConfig, Timeouts};
-use kevy_replicate::store::{KeyspaceStore, ScanCursor, command, hash};
+use kevy_replicate::store::command::block::{self, Wish};
+use kevy_replicate::store::command::{self, Spec};
+use kevy_replicate::store::{KeyspaceStore, ScanCursor, WaiterId, hash};
 use kevy_replicate::wire::{Check, Command, Decoder, Message};
 
 use crate::events::{Event, Events};
@@ -27,6 +32,8 @@ pub struct Shard {
     piece_bytes: usize,
     pieces: Pieces,
     connections: Vec<Option<Connection>>,
+    /// Clients that wait for a key, the longest first.
+    waiting: VecDeque<WaiterId>,
     plant: Plant,
 }
 
@@ -54,7 +61,7 @@ pub struct Closed;
 
 impl Primary {
     /// A primary of so many shards that starts without data. `number` tells its starts apart.
-    pub fn start(plan: &Plan, shards: ShardCount, plant: Plant, number: u64) -> Primary {
+    pub fn start(plan: &Plan, shards: ShardCount, plant: Plant, number: u64, now: UnixMs) -> Primary {
         let generation = Generation::new(plan.seed << 8 | (number + 1)).unwrap();
         let shard = |shard| {
             let mut source = Source::new(SourceConfig {
@@ -70,11 +77,15 @@ impl Primary {
             let mut core = Core::new(shard, shards, Role::Primary(Box::new(source)), plan.seed);
             core.store.set_digest_step_bytes(plan.digest_step_bytes);
             core.store.set_value_piece_bytes(plan.value_piece_bytes);
+            if let Some([limit, _]) = plan.memory_limits(core.store.used_bytes()) {
+                core.set_memory_limit(limit, now);
+            }
             Shard {
                 core,
                 piece_bytes: plan.piece_bytes,
                 pieces: Pieces { sent: 0, damage_every: plan.damage_every, damaged: Vec::new() },
                 connections: Vec::new(),
+                waiting: VecDeque::new(),
                 plant,
             }
         };
@@ -101,30 +112,68 @@ impl Shard {
     pub fn execute(&mut self, request: &Request, now: UnixMs, events: &mut Events) -> bool {
         let next = self.source().next();
         match request {
-            Request::Command(args) => self.command(args, now, events),
+            Request::Command(args) => self.command(args, now, true, events),
             Request::Transaction(commands) => {
                 self.core.begin_group();
-                commands.iter().for_each(|args| self.command(args, now, events));
+                commands.iter().for_each(|args| self.command(args, now, false, events));
                 self.core.end_group(now);
             }
         }
+        events.add(Event::Served, self.core.take_answers().len() as u64);
         let frames = self.source().next().since(next);
         events.add(Event::Group, u64::from(frames > 1));
         events.add(Event::Transaction, (frames > 1 && matches!(request, Request::Transaction(_))).into());
         frames > 0
     }
 
-    fn command(&mut self, args: &Args, now: UnixMs, events: &mut Events) {
+    /// What a shard does by itself.
+    pub fn tidy(&mut self, now: UnixMs, events: &mut Events) {
+        let before = self.core.counters();
+        self.core.evict(now);
+        self.core.expire_some(now);
+        let after = self.core.counters();
+        events.add(Event::Evicted, after.evicted_keys - before.evicted_keys);
+        events.add(Event::ExpiredUnasked, after.expired_keys - before.expired_keys);
+    }
+
+    fn command(&mut self, args: &Args, now: UnixMs, may_wait: bool, events: &mut Events) {
         let encoded = Command::new(args);
         let mut ranges = Vec::new();
         let argv = crate::argv_of(encoded.as_bytes(), &mut ranges);
         let spec = command::find(argv.arg(0)).unwrap_or_else(|| panic!("{argv:?} is no command"));
         let at: Vec<_> = spec.keys(argv).map(|index| hash::locate(argv.arg(index))).collect();
         let mut reply = Vec::new();
-        let expired = self.core.counters().expired_keys;
+        let (before, next) = (self.core.counters(), self.source().next());
         self.core.execute(spec, argv, &at, now, &mut Reply::new(&mut reply, Protocol::Resp2));
         assert!(!reply.is_empty(), "{argv:?} has no answer");
-        events.add(Event::ExpiredOnPrimary, self.core.counters().expired_keys - expired);
+        let after = self.core.counters();
+        let gone = [after.expired_keys - before.expired_keys, after.evicted_keys - before.evicted_keys];
+        events.add(Event::ExpiredOnPrimary, gone[0]);
+        events.add(Event::Evicted, gone[1]);
+        events.add(Event::OutOfMemory, reply.starts_with(b"-OOM").into());
+        // Of fields that have expired a hash is freed by whoever meets it, and nobody counts them.
+        let meets_hash = args.iter().any(|arg| arg.windows(2).any(|two| two == b"}h"));
+        if (reply.starts_with(b"-") || !spec.writes()) && !meets_hash {
+            let recorded = self.source().next().since(next);
+            assert!(recorded <= gone.iter().sum(), "{argv:?}: refused or read, and {recorded} frames are recorded");
+        }
+        if may_wait && Reply::is_null(&reply) {
+            self.wait(spec, &encoded, at, now);
+        }
+    }
+
+    /// A client whose command found nothing waits, if that is what such a command does. Where many wait, the first one gives up.
+    fn wait(&mut self, spec: &'static Spec, command: &Command, located: Vec<Located>, now: UnixMs) {
+        const WAITERS_MAX: usize = 6;
+        let mut ranges = Vec::new();
+        let argv = crate::argv_of(command.as_bytes(), &mut ranges);
+        let Ok(Some(Wish { kind, keys, needs_keys, .. })) = block::wish(spec, argv) else { return };
+        let (claim, argv, protocol) = (Claim::new(|_| ()), command.clone(), Protocol::Resp2);
+        let waiter = Waiter { claim, spec, argv, located, keys, kind, needs_keys, protocol };
+        self.waiting.extend(self.core.wait(waiter, now));
+        if self.waiting.len() > WAITERS_MAX {
+            self.waiting.pop_front().into_iter().for_each(|waiter| self.core.forget_waiter(waiter));
+        }
     }
 
     pub fn source(&self) -> &Source {
@@ -168,7 +217,7 @@ impl Shard {
 
     /// Its source, its keys as they are dumped, and its connections.
     fn parts(&mut self) -> (&mut Source, Dumped<'_>, &mut Vec<Option<Connection>>, &mut Pieces) {
-        let Shard { core, piece_bytes, pieces, connections, plant } = self;
+        let Shard { core, piece_bytes, pieces, connections, plant, .. } = self;
         let (source, real) = core.source_and_store().expect("it is a primary's");
         (source, Dumped { real, piece_bytes: *piece_bytes, plant: *plant }, connections, pieces)
     }

@@ -119,6 +119,9 @@ impl Replica {
             let following = Following::new(shards.slots_of(owner), upstream, POLICY);
             let mut core = Core::new(owner, shards, Role::Replica(Box::new(following)), plan.seed);
             core.store.set_digest_step_bytes(plan.digest_step_bytes);
+            if let Some([_, limit]) = plan.memory_limits(0) {
+                core.set_memory_limit(limit, UnixMs::new(0));
+            }
             Owner { core, effects: 0, positions: Vec::new() }
         };
         let mut replica = Replica {
@@ -186,6 +189,24 @@ impl Replica {
         let owner = self.owner_of(at.slot);
         self.owners[owner].core.execute(spec, argv, &[at], now, &mut Reply::new(&mut reply, Protocol::Resp2));
         String::from_utf8_lossy(&reply).into_owned()
+    }
+
+    /// What a node does by itself when its clock says `now`. On one that follows it does nothing.
+    pub fn tidy(&mut self, now: UnixMs) {
+        for Owner { core, .. } in &mut self.owners {
+            core.evict(now);
+            core.expire_some(now);
+        }
+    }
+
+    /// It follows nobody any more.
+    pub fn promote(&mut self) {
+        self.owners.iter_mut().for_each(|owner| owner.core.role = Role::Standalone);
+    }
+
+    /// Keys that are there, expired or not.
+    pub fn keys(&self) -> usize {
+        self.owners.iter().map(|owner| owner.core.store.len()).sum()
     }
 
     /// When a key expires, if it is there and ever does.

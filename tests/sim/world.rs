@@ -29,6 +29,9 @@ use crate::workload::{Args, Request, Workload, args};
 /// Ticks within which a healed and quiet cluster must have come to rest.
 const TICKS_TO_CONVERGE: u64 = 30_000;
 
+/// The primary's clock at the beginning.
+const CLOCK_MS: u64 = 1_700_000_000_000;
+
 pub struct World {
     plan: Plan,
     plant: Plant,
@@ -105,7 +108,7 @@ impl World {
     pub fn new(plan: Plan, plant: Plant, traced: bool) -> World {
         let rng = Rng::with_seed(plan.seed);
         let shards = ShardCount::new(plan.primary_shards).expect("a plan has shards");
-        let primary = Primary::start(&plan, shards, plant, 0);
+        let primary = Primary::start(&plan, shards, plant, 0, UnixMs::new(CLOCK_MS));
         let workload = Workload::new(&plan.primary_counts(), plan.tags, plan.keys, plan.flush_every);
         let counts = plan.replica_shards.iter().map(|count| ShardCount::new(*count).expect("a plan has shards"));
         let replicas: Vec<Replica> = counts
@@ -116,7 +119,7 @@ impl World {
         let mut world = World {
             rng,
             now: 0,
-            clock_ms: 1_700_000_000_000,
+            clock_ms: CLOCK_MS,
             skews_ms: vec![0; replicas.len()],
             events: Events::new(),
             places: replicas.iter().map(|_| shards.shards().map(|_| Places::new()).collect()).collect(),
@@ -329,6 +332,7 @@ impl World {
         let shown = node.ask(&args(&["EXISTS", &key]), now);
         let also = ["GET", "TTL", "PERSIST", "DEL"][self.rng.usize(..4)];
         node.ask(&args(&[also, &key]), now);
+        node.tidy(now);
         let expiry = node.expiry(&key);
         let expired = expiry.flatten().is_some_and(|at| at <= now);
         let expected = match expiry {
@@ -397,7 +401,8 @@ impl World {
         self.trace(format_args!("the primary restarts, without data, with {shards} shards"));
         (0..self.replicas.len()).for_each(|replica| self.end_all(replica));
         self.half_open.clear();
-        self.primary = Primary::start(&self.plan, shards, self.plant, self.starts);
+        let clock = UnixMs::new(self.clock_ms + self.now);
+        self.primary = Primary::start(&self.plan, shards, self.plant, self.starts, clock);
         self.starts += 1;
         self.open_turns = vec![false; shards.get().into()];
         self.open_histories();
@@ -475,6 +480,17 @@ impl World {
         self.tell(shard);
     }
 
+    /// What a shard of the primary does by itself, now and then.
+    fn tidy(&mut self, shard: usize) {
+        if self.rng.u8(0..4) == 0 {
+            self.tell(shard);
+            let (next, clock) = (self.primary.shards[shard].source().next(), UnixMs::new(self.clock_ms + self.now));
+            self.primary.shards[shard].tidy(clock, &mut self.events);
+            self.tell(shard);
+            self.open_turns[shard] |= self.primary.shards[shard].source().next() > next;
+        }
+    }
+
     /// The operator's word: what a primary that came back empty holds is to be followed.
     fn consent(&mut self, replica: usize) -> bool {
         let guarded = self.replicas[replica].consent();
@@ -550,6 +566,7 @@ impl World {
                 self.end_turn(shard);
             }
         }
+        (0..self.primary.shards.len()).for_each(|shard| self.tidy(shard));
         (0..self.primary.shards.len()).for_each(|shard| self.scrub(shard));
         self.check_queues();
         for replica in 0..self.replicas.len() {

@@ -306,6 +306,8 @@ const COMMANDS: &[(usize, &str)] = &[
     (1, "x XREADGROUP GROUP h C NOACK STREAMS K >"),
     (1, "x XREADGROUP GROUP g C COUNT 3 STREAMS K I"),
     (1, "x XREADGROUP GROUP g C STREAMS K K > 0"),
+    (2, "x XREADGROUP GROUP g C BLOCK 1 STREAMS K >"),
+    (1, "x XREAD BLOCK 1 STREAMS K I"),
     (2, "x XACK K g I I"),
     (1, "x XCLAIM K g C 3 I I"),
     (1, "x XCLAIM K h C 0 I I FORCE IDLE 40 RETRYCOUNT N"),
