@@ -121,7 +121,7 @@ events! {
     /// A client of a replica was shown whether a key is there.
     Shown 500,
     /// … and was not shown a key that has expired by the replica's clock.
-    HiddenOnReplica 10,
+    HiddenOnReplica 5,
     /// A client of a replica was told that a slot is being loaded.
     ToldLoading 50,
 }

@@ -88,9 +88,13 @@ fn seeds_converge() {
     for seed in first..first + seeds {
         match catch_unwind(AssertUnwindSafe(|| run(seed, Plant::None))) {
             Ok(met) => events.merge(&met),
-            Err(_) => panic!(
-                "seed {seed} fails; again, alone:\n    SIM_HASH={hash} SIM_SEED={seed} cargo test --no-default-features --test sim seeds -- --nocapture"
-            ),
+            Err(_) => {
+                // Printed: the other test of many seeds silences what a thread panics with.
+                println!(
+                    "seed {seed} fails; again, alone:\n    SIM_HASH={hash} SIM_SEED={seed} cargo test --no-default-features --test sim seeds -- --nocapture"
+                );
+                panic!("seed {seed} fails");
+            }
         }
     }
     println!("{seeds} seeds:\n{events}");
