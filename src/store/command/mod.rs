@@ -155,6 +155,7 @@ fn note_uses(spec: &Spec, context: &mut Context<'_>, at: &[Located], argv: Argv<
 ///
 /// # Errors
 /// If there is no room to say so of all of them.
+#[inline(never)]
 fn remove_expired(
     spec: &Spec,
     context: &mut Context<'_>,

@@ -160,6 +160,7 @@ impl Hash {
     }
 
     /// When `field` expires, if it does.
+    #[inline]
     pub fn time_of(&self, field: &[u8]) -> Option<UnixMs> {
         self.times()?.get(field)
     }
@@ -194,7 +195,7 @@ impl Hash {
     /// The hash as it is at `now`, without the fields whose time has come.
     #[inline]
     pub fn shown(&self, now: UnixMs) -> Shown<'_> {
-        Shown { hash: self, hidden: self.times().filter(|times| times.first().is_some_and(|at| at <= now)), now }
+        Shown { hash: self, now }
     }
 
     /// All fields with their values, in no order that means anything.
@@ -356,19 +357,23 @@ pub(super) fn put_times<'a>(count: usize, times: impl Iterator<Item = (UnixMs, &
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
     hash: &'a Hash,
-    /// Some fields of which are due; `None`: nothing is hidden.
-    hidden: Option<&'a Times>,
     now: UnixMs,
 }
 
 impl<'a> Shown<'a> {
+    #[inline]
     fn hides(self, field: &[u8]) -> bool {
-        self.hidden.and_then(|times| times.get(field)).is_some_and(|at| at <= self.now)
+        self.hash.time_of(field).is_some_and(|at| at <= self.now)
+    }
+
+    /// How many fields are hidden.
+    fn hidden(self) -> usize {
+        self.hash.times().map_or(0, |times| times.due(self.now).count())
     }
 
     /// How many fields it has. Hidden ones are counted one by one.
     pub fn len(self) -> usize {
-        self.hash.len() - self.hidden.map_or(0, |times| times.due(self.now).count())
+        self.hash.len() - self.hidden()
     }
 
     /// Whether it has none.
@@ -394,7 +399,7 @@ impl<'a> Shown<'a> {
 
     /// Field number `index` with its value. Where some are hidden, all are looked at.
     pub fn nth(self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
-        if self.hidden.is_some() { self.iter().nth(index) } else { self.hash.nth(index) }
+        if self.hidden() > 0 { self.iter().nth(index) } else { self.hash.nth(index) }
     }
 
     /// As [`Hash::scan`].
