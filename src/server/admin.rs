@@ -41,17 +41,6 @@ pub(super) async fn execute(
     let protocol = client.protocol;
     let mut reply = Reply::new(out, protocol);
     match spec.name {
-        "ping" if argv.len() <= 2 && client.me.only_subscribes() => {
-            reply.array(2);
-            reply.bulk(b"pong");
-            reply.bulk(argv.get(1).unwrap_or_default());
-        }
-        "ping" if argv.len() > 2 => reply.error(Refusal::Arity(spec.name)),
-        "ping" => match argv.get(1) {
-            Some(text) => reply.bulk(text),
-            None => reply.simple("PONG"),
-        },
-        "echo" => reply.bulk(argv.arg(1)),
         "select" => match number::integer(argv.arg(1)) {
             Some(0) => reply.ok(),
             Some(_) => reply.error("ERR DB index is out of range"),

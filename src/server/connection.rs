@@ -296,6 +296,10 @@ fn look(
         refuse(client, spec, &why, out);
         return None;
     }
+    if spec.name == "ping" && client.me.only_subscribes() && argv.len() <= 2 {
+        pubsub::pong(argv, &mut Reply::new(out, client.protocol));
+        return None;
+    }
     let slots = spec.keys(argv).map(|key| crate::store::hash::locate(argv.arg(key)).slot);
     if let Some(refused) = admission.refusal(spec, slots) {
         refuse(client, spec, &refused, out);

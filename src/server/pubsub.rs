@@ -30,6 +30,13 @@ pub(super) fn is_for_listeners(spec: &Spec) -> bool {
     )
 }
 
+/// Answers `PING` as one who listens expects it: like a message.
+pub(super) fn pong(argv: Argv<'_>, reply: &mut Reply<'_>) {
+    reply.array(2);
+    reply.bulk(b"pong");
+    reply.bulk(argv.get(1).unwrap_or_default());
+}
+
 /// Executes `SUBSCRIBE`, `PSUBSCRIBE` and `SSUBSCRIBE`.
 pub(super) fn subscribe(
     local: &Local,

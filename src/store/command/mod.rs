@@ -15,6 +15,7 @@ mod bits;
 pub mod block;
 mod combine;
 pub mod docs;
+mod echo;
 mod fields;
 mod geo;
 pub mod glob;

@@ -13,8 +13,8 @@ use std::iter::StepBy;
 use std::ops::{BitOr, Range};
 
 use super::{
-    Context, Misfit, Outcome, bits, combine, fields, geo, hash, hyperloglog, key, lcs, list, number, object, set, sort,
-    stream, string, transfer, walk, zset,
+    Context, Misfit, Outcome, bits, combine, echo, fields, geo, hash, hyperloglog, key, lcs, list, number, object, set,
+    sort, stream, string, transfer, walk, zset,
 };
 use crate::resp::Reply;
 use crate::snapshot::Located;
@@ -580,8 +580,8 @@ static TABLE: &[Spec] = &numbered([
     row("xautoclaim", -6, ONE_KEY, WRITE_FAST, store(stream::group::xautoclaim)),
     row("xinfo", -2, SECOND, READ, store(stream::info::xinfo)),
     // The connection, the node.
-    row("ping", -1, NO_KEYS, ALWAYS_FAST, SERVER),
-    row("echo", 2, NO_KEYS, ALWAYS_FAST, SERVER),
+    row("ping", -1, NO_KEYS, ALWAYS_FAST, store(echo::ping)),
+    row("echo", 2, NO_KEYS, ALWAYS_FAST, store(echo::echo)),
     row("hello", -1, NO_KEYS, GREETING, SERVER),
     row("auth", -2, NO_KEYS, GREETING, SERVER),
     row("quit", -1, NO_KEYS, GREETING, SERVER),
