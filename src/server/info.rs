@@ -94,6 +94,8 @@ pub struct Shard {
     pub expires: u64,
     /// Bytes of data.
     pub used_memory: u64,
+    /// What was taken from the system for it.
+    pub reserved_memory: u64,
     /// Keys that expired so far.
     pub expired_keys: u64,
     /// Keys that went because there was no memory left.
@@ -406,6 +408,11 @@ impl Snapshot {
             line(out, format_args!("{name}_human:{}", human(bytes)));
         }
         line(out, format_args!("used_memory_dataset:{}", self.used_memory()));
+        let (used, reserved) = (self.used_memory(), self.sum(|s| s.reserved_memory));
+        line(out, format_args!("allocator_allocated:{used}"));
+        line(out, format_args!("allocator_active:{reserved}"));
+        line(out, format_args!("allocator_frag_ratio:{:.2}", reserved as f64 / used.max(1) as f64));
+        line(out, format_args!("allocator_frag_bytes:{}", reserved.saturating_sub(used)));
         line(out, format_args!("mem_fragmentation_ratio:{:.2}", self.fragmentation()));
         line(out, format_args!("mem_allocator:mimalloc"));
         line(out, format_args!("maxmemory:{}", self.maxmemory));
@@ -791,6 +798,7 @@ mod tests {
                     commands: 30,
                     keys: 20,
                     used_memory: 640,
+                    reserved_memory: 800,
                     stalls: 1,
                     longest_turn_us: 700,
                     longest_turn_cpu_us: 600,
@@ -1011,6 +1019,10 @@ used_memory_peak_human:5.72M
 total_system_memory:1073741824
 total_system_memory_human:1.00G
 used_memory_dataset:640
+allocator_allocated:640
+allocator_active:800
+allocator_frag_ratio:1.25
+allocator_frag_bytes:160
 mem_fragmentation_ratio:7812.50
 mem_allocator:mimalloc
 maxmemory:0

@@ -167,6 +167,7 @@ fn part(local: &Rc<Local>) -> Part {
         keys: core.store.len() as u64,
         expires: core.store.expires() as u64,
         used_memory: core.store.used_bytes() as u64,
+        reserved_memory: core.store.reserved_bytes() as u64,
         expired_keys: counters.expired_keys,
         evicted_keys: counters.evicted_keys,
         stalls: local.executor().health()[local.id().index()].stalls(),

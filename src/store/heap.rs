@@ -400,6 +400,33 @@ impl Heap {
         Some(result)
     }
 
+    /// Whether entries lie so sparse that some are to be moved, by [`close_sparse`](Self::close_sparse).
+    #[inline]
+    pub fn is_owed(&self) -> bool {
+        self.slab.is_owed()
+    }
+
+    /// Chooses entries to be moved, as [`Slab::close_sparse`] does.
+    pub fn close_sparse(&mut self, out: &mut Vec<Handle>) -> Option<u32> {
+        self.slab.close_sparse(out)
+    }
+
+    /// See [`Slab::open_again`].
+    pub fn open_again(&mut self, run: u32) {
+        self.slab.open_again(run);
+    }
+
+    /// Moves an entry; it has another handle then.
+    pub fn move_entry(&mut self, old: Handle) -> Handle {
+        let units = self.slab.units_of(old);
+        let mut copy = [Word::default(); ENTRY_BYTES_MAX / size_of::<Word>()];
+        copy[..units].copy_from_slice(self.slab.get(old, units));
+        let new = self.slab.alloc(units);
+        self.slab.get_mut(new, units).copy_from_slice(&copy[..units]);
+        self.slab.free(old);
+        new
+    }
+
     /// Gives an entry up. A large value is only put aside: [`reclaim`](Self::reclaim) frees it.
     #[inline]
     pub fn free(&mut self, handle: Handle) {

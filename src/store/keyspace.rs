@@ -321,6 +321,29 @@ impl KeyspaceStore {
         if summed {
             self.after(at, key);
         }
+        if self.storage.heap.is_owed() {
+            self.empty_a_run();
+        }
+    }
+
+    /// Moves the entries of a part of memory that has few to others that have room for them. Keys keep their values, their places in
+    /// their slots and their order: nobody who walks, dumps or digests a slot notices.
+    #[cold]
+    pub(super) fn empty_a_run(&mut self) {
+        let mut handles = Vec::new();
+        let Some(run) = self.storage.heap.close_sparse(&mut handles) else { return };
+        let entries: Vec<(Handle, Located)> =
+            handles.into_iter().map(|handle| (handle, hash::locate(self.storage.heap.key(handle)))).collect();
+        entries.iter().for_each(|(_, at)| self.prefetch_line(*at));
+        for (handle, at) in entries {
+            // What is in no copy waits to be freed, and stays.
+            let _ = self.live[at.slot.index()].move_entry(&mut self.storage, at.hash, handle)
+                || self
+                    .staging
+                    .iter_mut()
+                    .any(|(slot, staging)| *slot == at.slot && staging.move_entry(&mut self.storage, at.hash, handle));
+        }
+        self.storage.heap.open_again(run);
     }
 
     /// A live key is about to change: digests that are being taken are told. `true`: they are to be told [`after`](Self::after), too.

@@ -37,6 +37,7 @@ enum Op {
     Install,
     Discard,
     Reclaim,
+    EmptyRuns { count: usize },
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -63,6 +64,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Install),
         1 => Just(Op::Discard),
         4 => Just(Op::Reclaim),
+        6 => (1..8usize).prop_map(|count| Op::EmptyRuns { count }),
     ];
     prop::collection::vec(op, 1..60)
 }
@@ -225,6 +227,7 @@ impl World {
                 self.staging = None;
             }
             Op::Reclaim => _ = self.store.reclaim(),
+            Op::EmptyRuns { count } => (0..count).for_each(|_| self.store.empty_a_run()),
         }
     }
 
@@ -418,4 +421,31 @@ fn a_million_keys_cost_what_the_layout_promises() {
     let reserved = store.reserved_bytes() as f64 / keys as f64;
     println!("{keys} keys of 16 bytes with 64: {used:.1} bytes a key used, {reserved:.1} reserved");
     assert!(used < 112.0 && reserved < 125.0, "{used:.1} bytes a key used, {reserved:.1} reserved");
+}
+
+#[test]
+fn overwrites_of_other_sizes_leave_little_unused() {
+    let keys = if cfg!(debug_assertions) { 100_000u64 } else { 1_000_000 };
+    let mut store = KeyspaceStore::new();
+    let key = |n: u64| format!("key:{n:012}").into_bytes();
+    for n in 0..keys {
+        store.set_string(hash::locate(&key(n)), &key(n), &[b'v'; 64], None);
+    }
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut last: Vec<usize> = vec![64; keys as usize];
+    for _ in 0..2 * keys {
+        let n = random.u64(0..keys);
+        last[n as usize] = random.usize(8..=120);
+        store.set_string(hash::locate(&key(n)), &key(n), &[b'w'; 120][..last[n as usize]], None);
+    }
+    let used = store.used_bytes() as f64 / keys as f64;
+    let reserved = store.reserved_bytes() as f64 / keys as f64;
+    println!("{keys} keys after {} overwrites: {used:.1} bytes a key used, {reserved:.1} reserved", 2 * keys);
+    assert!(reserved < 125.0, "{used:.1} bytes a key used, {reserved:.1} reserved");
+    store.invariants();
+    for (n, len) in (0..keys).zip(last) {
+        let key = key(n);
+        let entry = store.get(hash::locate(&key), &key).expect("every key is there");
+        assert!(matches!(entry.value(), ValueRef::Str(value) if value.len() == len));
+    }
 }

@@ -225,6 +225,16 @@ impl Slot {
         table.replace(lines, found, handle, has_expiry, has_expiry);
     }
 
+    /// Moves an entry of this slot to another place in memory. `false`: it is not of this slot.
+    pub fn move_entry(&mut self, storage: &mut Storage, hash: u64, handle: Handle) -> bool {
+        let Storage { heap, lines, directories, .. } = storage;
+        let (table, depth) = self.table_mut(directories, hash);
+        let Some(found) = table.find_handle(lines, hash, depth, handle) else { return false };
+        let has_expiry = heap.has_expiry(handle);
+        table.replace(lines, found, heap.move_entry(handle), has_expiry, has_expiry);
+        true
+    }
+
     /// Removes a key; `None` if there is no such key.
     #[inline]
     pub fn remove(&mut self, storage: &mut Storage, hash: u64, key: &[u8]) -> Option<Change> {

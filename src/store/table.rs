@@ -119,6 +119,15 @@ impl Table {
         line::find(self.lines(lines), home, Tag::of(hash), |handle| heap.key(handle) == key)
     }
 
+    /// Finds an entry by its handle.
+    pub fn find_handle(self, lines: &Slab<Line>, hash: u64, depth: u32, handle: Handle) -> Option<Found> {
+        if self.lines_len() == 0 {
+            return None;
+        }
+        let home = home(hash, depth, self.lines_len());
+        line::find(self.lines(lines), home, Tag::of(hash), |other| other == handle)
+    }
+
     /// Takes an entry in; there is room, by [`make_room`](Self::make_room).
     #[inline]
     pub fn insert(&mut self, lines: &mut Slab<Line>, hash: u64, depth: u32, handle: Handle, has_expiry: bool) {
