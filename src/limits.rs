@@ -174,6 +174,10 @@ pub const SWEEP_TICKS: u64 = 100;
 /// Time that a loop may run before it lets the reactor look at sockets, timers and rings, in microseconds.
 pub const TURN_US_MAX: u64 = 100;
 
+/// Time after which a client's commands that have arrived are no longer executed at one go, in microseconds: then those that were are
+/// answered, and others have their turn. A few batches: a send for each would cost more than the commands.
+pub const EXECUTE_US_MAX: u64 = 400;
+
 /// How often the watchdog looks at every executor, in milliseconds.
 pub const WATCH_MS: u64 = 250;
 

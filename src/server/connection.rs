@@ -195,7 +195,7 @@ enum Wait {
     Key(Box<block::Wanted>),
 }
 
-/// Executes the whole commands that have arrived, until their replies are many.
+/// Executes the whole commands that have arrived, until their replies are many or they have taken their time.
 async fn execute_all(
     local: &Rc<Local>,
     node: &Rc<Node>,
@@ -204,6 +204,7 @@ async fn execute_all(
     run: &mut Run,
     out: &mut Vec<u8>,
 ) -> Flow {
+    let begun = nanos();
     loop {
         let count = match requests.fill(limits::BATCH_FRAMES_MAX) {
             Ok(0) => return Flow::Read,
@@ -259,7 +260,8 @@ async fn execute_all(
             }
         }
         requests.release(count);
-        if out.len() > limits::REPLY_BYTES_KEPT {
+        // What is to be said is much, or took long.
+        if out.len() > limits::REPLY_BYTES_KEPT || nanos() - begun > limits::EXECUTE_US_MAX * 1_000 {
             return Flow::GoOn;
         }
     }
