@@ -489,7 +489,7 @@ fn every_write_command_of_the_table_has_a_row() {
     let writes: Vec<&str> = table::all().iter().filter(|spec| spec.writes()).map(|spec| spec.name).collect();
     for says in [true, false] {
         let is_missing =
-            |name: &&&str| !rows.contains(&((**name).to_owned(), says)) && !(says && NEVER_SAYS.contains(*name));
+            |name: &&&str| !(rows.contains(&((**name).to_owned(), says)) || says && NEVER_SAYS.contains(*name));
         let missing: Vec<&&str> = writes.iter().filter(is_missing).collect();
         assert!(missing.is_empty(), "write commands without a row that says something ({says}): {missing:?}");
     }
