@@ -1,7 +1,6 @@
 //! Huge keys and a huge slot, each changed by a client while it is dumped, and freed afterwards. `KEVY_TURN_USEC_MAX` makes these tests
 //! fail where a shard had a longer turn: for a machine that does nothing else. What a turn does at most, unit tests say.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -128,9 +127,9 @@ fn survives(what: &str, bytes: u64, fill: impl Fn(&mut Connection), change: fn(&
     nodes.iter().for_each(|node| reset(node));
     let before = nodes.map(Kevy::peak_memory);
     let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (attached, waits) = (AtomicBool::new(false), Mutex::new([(); 2].map(|()| waits())));
+    let attached = AtomicBool::new(false);
     let (began, mut synced, mut written_meanwhile) = (Instant::now(), 0, 0);
-    thread::scope(|scope| {
+    let [alone, meanwhile] = thread::scope(|scope| {
         // Also where a wait below fails: the scope would wait for the writer for ever.
         let _stop = Stop(&stop);
         scope.spawn(|| {
@@ -147,19 +146,18 @@ fn survives(what: &str, bytes: u64, fill: impl Fn(&mut Connection), change: fn(&
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        scope.spawn(|| {
-            let mut client = primary.connect();
+        let probe = scope.spawn(|| {
+            let (mut client, mut waits) = (primary.connect(), [waits(), waits()]);
             while !stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 redis::cmd("GET").arg("nosuch").exec(&mut client).expect("GET");
                 let phase = usize::from(attached.load(Ordering::Relaxed));
                 let took = began.elapsed().as_micros() as u64;
                 // Who would have asked while one waited would have waited, too.
-                waits.lock().expect("nobody panics with it")[phase]
-                    .record_correct(took, 1_000)
-                    .expect("a minute holds");
+                waits[phase].record_correct(took, 1_000).expect("a minute holds");
                 thread::sleep(Duration::from_millis(1));
             }
+            waits
         });
         wait_until("there are writes", || written.load(Ordering::Relaxed) > 500);
         attached.store(true, Ordering::Relaxed);
@@ -168,9 +166,10 @@ fn survives(what: &str, bytes: u64, fill: impl Fn(&mut Connection), change: fn(&
         wait_until("the replica is whole", || replica.info("master_link_status").as_deref() == Some("up"));
         written_meanwhile = written.load(Ordering::Relaxed) - first;
         synced = began.elapsed().as_millis();
+        stop.store(true, Ordering::Relaxed);
+        probe.join().expect("the probe ends").map(|waits| waits.value_at_quantile(0.99))
     });
     assert!(written_meanwhile > 0, "nothing was written during the dump");
-    let [alone, meanwhile] = waits.into_inner().expect("nobody panicked").map(|waits| waits.value_at_quantile(0.99));
     println!("{what}: a client waits for {alone} us at p99 before the dump, {meanwhile} us during it");
     assert!(meanwhile < 4 * alone + 50_000, "p99 of a client during the dump: {meanwhile} us, {alone} before");
     await_caught_up(&primary, &replica);
