@@ -171,6 +171,13 @@ pub const GATE_LOOK_MS: u64 = 100;
 /// Ticks after which what clients left behind is swept up.
 pub const SWEEP_TICKS: u64 = 100;
 
+/// How long a shard that ran out of work waits for more in its epoll set before it parks on its ring, in milliseconds; also how
+/// often a busy one looks at its ring. Timers are late by as much.
+pub const LINGER_MS: u64 = 3;
+
+/// Sockets that one look at the epoll set finds ready; the others are found by the next.
+pub const POLLED_AT_ONCE: usize = 256;
+
 /// Time that a loop may run before it lets the reactor look at sockets, timers and rings, in microseconds.
 pub const TURN_US_MAX: u64 = 100;
 

@@ -31,6 +31,7 @@ use crate::limits::{EXECUTOR_IO_BYTES, TICK_MS};
 
 use super::clock;
 use super::cpus::{CpuId, Placement};
+use super::poller::Poller;
 use super::shutdown::Shutdown;
 use super::startup::{StartupError, lock_memory};
 use super::stopwatch::Stopwatch;
@@ -143,6 +144,7 @@ struct Inner {
     waiting: RefCell<BTreeMap<u64, Waker>>,
     next_waiting: Cell<u64>,
     stopwatch: Stopwatch,
+    poller: Rc<Poller>,
 }
 
 /// Which share of its shard a task lives on.
@@ -180,7 +182,7 @@ impl Shard {
     /// Runs `future` as a task of this shard. It is polled once at once, inside this call: hold no borrow that it
     /// needs.
     pub fn spawn<T: 'static>(&self, queue: Queue, future: impl Future<Output = T> + 'static) -> Task<T> {
-        let Queues { replication, clients, snapshot } = self.inner.queues;
+        let Queues { replication, clients, snapshot, .. } = self.inner.queues;
         let handle = match queue {
             Queue::Replication => replication,
             Queue::Clients => clients,
@@ -223,7 +225,11 @@ impl fmt::Debug for Shard {
 /// once for each.
 async fn timed<T>(inner: Rc<Inner>, task: impl Future<Output = T>) -> T {
     let mut task = std::pin::pin!(task);
-    std::future::poll_fn(|cx| inner.stopwatch.time(&inner.health[inner.id.index()], || task.as_mut().poll(cx))).await
+    std::future::poll_fn(|cx| {
+        inner.poller.ran();
+        inner.stopwatch.time(&inner.health[inner.id.index()], || task.as_mut().poll(cx))
+    })
+    .await
 }
 
 /// The future of [`Shard::shutdown`]. The ticker wakes it.
@@ -256,6 +262,7 @@ struct Queues {
     replication: TaskQueueHandle,
     clients: TaskQueueHandle,
     snapshot: TaskQueueHandle,
+    sockets: TaskQueueHandle,
 }
 
 impl Queues {
@@ -267,12 +274,14 @@ impl Queues {
             replication: queue(1_000, "replication"),
             clients: queue(1_000, "clients"),
             snapshot: queue(200, "snapshot"),
+            sockets: queue(1_000, "sockets"),
         }
     }
 }
 
 /// Lets the other queues of this shard run what is ready there. Yielding alone only lets other tasks of the same queue run.
 pub async fn yield_to_queues() {
+    let _yielding = Poller::here().yields();
     glommio::executor().yield_task_queue_now().await;
 }
 
@@ -292,8 +301,9 @@ where
     T: 'static,
 {
     let Start { id, count, cpu, spin, shutdown } = start;
-    let (executor, cpu) = match make(cpu, spin) {
-        Ok(made) => made,
+    let made = Poller::new().map_err(|error| error.to_string()).and_then(|poller| Ok((make(cpu, spin)?, poller)));
+    let ((executor, cpu), poller) = match made {
+        Ok((made, poller)) => (made, Rc::new(poller)),
         Err(cause) => {
             gate.report(id, Err(cause));
             return None;
@@ -305,7 +315,7 @@ where
     }
     // Dropped before the executor when a panic unwinds: what the executor's tasks would do then is not waited for.
     let _whole = WholeNode;
-    let _on_shard = OnShard::enter();
+    let _entered = poller.enter();
     let progress = Arc::clone(&health);
     let result = executor.run(async move {
         let inner = Inner {
@@ -318,9 +328,12 @@ where
             waiting: RefCell::default(),
             next_waiting: Cell::new(0),
             stopwatch: Stopwatch::new(),
+            poller,
         };
         let shard = Shard { inner: Rc::new(inner) };
         glommio::spawn_local(tick(Rc::clone(&shard.inner))).detach();
+        let looking = Rc::clone(&shard.inner.poller).run();
+        glommio::spawn_local_into(looking, shard.inner.queues.sockets).expect("the queue was just made").detach();
         main(shard, seed).await
     });
     progress[id.index()].end();
@@ -411,29 +424,5 @@ impl Drop for WholeNode {
             eprintln!("{} panicked: the process ends, there is no half a node", thread.name().unwrap_or("a shard"));
             std::process::abort();
         }
-    }
-}
-
-thread_local! {
-    static ON_SHARD: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is running a shard's executor.
-pub(super) fn is_on_shard() -> bool {
-    ON_SHARD.get()
-}
-
-struct OnShard;
-
-impl OnShard {
-    fn enter() -> OnShard {
-        ON_SHARD.set(true);
-        OnShard
-    }
-}
-
-impl Drop for OnShard {
-    fn drop(&mut self) {
-        ON_SHARD.set(false);
     }
 }

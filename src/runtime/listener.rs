@@ -8,21 +8,20 @@
 //!              └─ closer ─▶ Closer::close ends accept_each
 //! ```
 
+use std::future::poll_fn;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use glommio::net::AcceptedTcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Type};
 
 use crate::limits::{ACCEPT_PAUSE_MS, LISTEN_BACKLOG};
 
 use super::clock;
-use super::executor::is_on_shard;
-use super::fd;
-use super::stream::{Stream, into_io, resolve};
+use super::socket::Socket;
+use super::stream::{Stream, resolve};
+use super::turn::Turn;
 
 /// Why a port cannot be listened on: the address as it was asked for, and the cause.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +38,7 @@ pub struct BindError {
 /// A bound, listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Socket,
+    socket: socket2::Socket,
     address: SocketAddr,
 }
 
@@ -74,11 +73,13 @@ impl Listener {
     /// If the socket fails for another reason than its end.
     pub async fn accept_each(self, mut each: impl FnMut(Connection)) -> io::Result<()> {
         let address = self.address;
-        let listener = fd::listener(self.socket);
+        let listener = Socket::new(self.socket);
+        let mut turn = Turn::begin();
         loop {
-            let error = match listener.shared_accept().await.map_err(into_io) {
-                Ok(accepted) => {
-                    each(Connection { accepted });
+            let error = match turn.wait_for(poll_fn(|cx| listener.poll_accept(cx))).await {
+                Ok(socket) => {
+                    each(Connection { socket });
+                    turn.pass_if_over().await;
                     continue;
                 }
                 Err(error) => error,
@@ -109,7 +110,7 @@ static PAUSES: AtomicU64 = AtomicU64::new(0);
 /// Ends a listener's accepting.
 #[derive(Debug)]
 pub struct Closer {
-    socket: Socket,
+    socket: socket2::Socket,
 }
 
 impl Closer {
@@ -120,35 +121,27 @@ impl Closer {
     }
 }
 
-/// An accepted connection on its way to the shard that will keep it. Dropped on a shard it is closed; dropped elsewhere
-/// it stays open until the process ends.
+/// An accepted connection on its way to the shard that will keep it. Dropped, it is closed.
 #[derive(Debug)]
 pub struct Connection {
-    accepted: AcceptedTcpStream,
+    socket: socket2::Socket,
 }
 
 impl Connection {
     /// Makes it a stream of the shard that this is called on, without Nagle's delay.
     pub fn attach(self) -> Stream {
-        Stream::attach(ManuallyDrop::new(self).accepted.bind_to_executor())
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if is_on_shard() {
-            drop(self.accepted.bind_to_executor());
-        }
+        Stream::attach(Socket::new(self.socket))
     }
 }
 
 fn bind(host: &str, port: u16) -> io::Result<Listener> {
     let unresolved = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let address = resolve(host, port)?.into_iter().next().ok_or_else(unresolved)?;
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
+    socket.set_nonblocking(true)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     Ok(Listener { socket, address: bound })
 }

@@ -15,6 +15,8 @@
 pub mod ring;
 
 #[cfg(feature = "runtime")]
+mod bell;
+#[cfg(feature = "runtime")]
 mod fd;
 #[cfg(feature = "runtime")]
 mod iouring;
@@ -40,11 +42,15 @@ pub mod mesh;
 #[cfg(feature = "runtime")]
 pub mod outlet;
 #[cfg(feature = "runtime")]
+mod poller;
+#[cfg(feature = "runtime")]
 pub mod puller;
 #[cfg(feature = "runtime")]
 pub mod shutdown;
 #[cfg(feature = "runtime")]
 pub mod signal;
+#[cfg(feature = "runtime")]
+mod socket;
 #[cfg(feature = "runtime")]
 pub mod startup;
 #[cfg(feature = "runtime")]

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 
 use super::clock::now;
-use super::fd::SocketHandle;
+use super::socket::SocketHandle;
 use super::stream::write_len;
 use crate::shard::Shard;
 use crate::source::session::{Session, SessionError};

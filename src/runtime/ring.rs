@@ -343,7 +343,7 @@ mod sync {
         }
 
         pub fn register(&self, waker: &std::task::Waker) {
-            self.0.register(waker);
+            self.0.register(&crate::runtime::poller::doorstep(waker));
         }
 
         pub fn wake(&self) {

@@ -4,23 +4,21 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
-use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use glommio::GlommioError;
-use glommio::net::TcpStream;
+use futures_lite::FutureExt;
 
+use super::clock::sleep;
 use super::executor::Shard;
-use super::fd::OpenStream;
+use super::socket::Socket;
 
-pub use super::fd::SocketHandle;
+pub use super::socket::SocketHandle;
 
 /// A connection. Lives and dies on one shard.
 #[derive(Debug)]
 pub struct Stream {
-    open: OpenStream,
+    socket: Socket,
 }
 
 /// What [`Stream::duplex`] did.
@@ -68,10 +66,10 @@ impl Stream {
         Err(failed(cause))
     }
 
-    pub(super) fn attach(tcp: TcpStream) -> Stream {
+    pub(super) fn attach(socket: Socket) -> Stream {
         // Where it fails the socket is dead, and the first read says so.
-        let _ = tcp.set_nodelay(true);
-        Stream { open: OpenStream::new(tcp) }
+        let _ = socket.raw().set_tcp_nodelay(true);
+        Stream { socket }
     }
 
     /// Reads what has come into `buffer`; 0 at the end of the stream. Cancel-safe.
@@ -79,7 +77,7 @@ impl Stream {
     /// # Errors
     /// What the socket says.
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.open.read(buffer).await
+        poll_fn(|cx| self.socket.poll_read(cx, buffer)).await
     }
 
     /// Writes from the front of `bytes` what the socket takes, and returns how much; 0 only for no bytes. Cancel-safe:
@@ -88,7 +86,8 @@ impl Stream {
     /// # Errors
     /// What the socket says.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.open.write(&bytes[..write_len(bytes.len())]).await
+        let bytes = &bytes[..write_len(bytes.len())];
+        poll_fn(|cx| self.socket.poll_write(cx, bytes)).await
     }
 
     /// Reads into `buffer` and writes from the front of `bytes`, whichever is possible first. Cancel-safe, like each alone.
@@ -99,11 +98,11 @@ impl Stream {
         let bytes = &bytes[..write_len(bytes.len())];
         poll_fn(|cx| {
             if !bytes.is_empty()
-                && let Poll::Ready(written) = Pin::new(&mut *self.open).poll_write(cx, bytes)
+                && let Poll::Ready(written) = self.socket.poll_write(cx, bytes)
             {
                 return Poll::Ready(written.map(Moved::Written));
             }
-            Pin::new(&mut *self.open).poll_read(cx, buffer).map_ok(Moved::Read)
+            self.socket.poll_read(cx, buffer).map_ok(Moved::Read)
         })
         .await
     }
@@ -124,18 +123,18 @@ impl Stream {
 
     /// A handle with which another task of this shard sends on the connection or ends it.
     pub fn handle(&self) -> SocketHandle {
-        self.open.handle()
+        self.socket.handle()
     }
 
     /// Ends the direction of writing: the peer reads to the end, and may still write.
     pub async fn finish(&mut self) {
         // A peer that is gone already makes this fail, and that is what was wanted.
-        let _ = self.open.shutdown(Shutdown::Write).await;
+        let _ = self.socket.raw().shutdown(Shutdown::Write);
     }
 
     /// Ends the connection now. Dropping the stream does so only at the next reactor pass.
     pub async fn close(self) {
-        let _ = self.open.shutdown(Shutdown::Both).await;
+        let _ = self.socket.raw().shutdown(Shutdown::Both);
     }
 
     /// The peer's address; an error once it has gone.
@@ -143,7 +142,7 @@ impl Stream {
     /// # Errors
     /// What the socket says.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.open.peer_addr().map_err(into_io)
+        address(self.socket.raw().peer_addr())
     }
 
     /// This side's address.
@@ -151,21 +150,21 @@ impl Stream {
     /// # Errors
     /// What the socket says.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.open.local_addr().map_err(into_io)
+        address(self.socket.raw().local_addr())
     }
 }
 
-pub(super) fn into_io(error: GlommioError<()>) -> io::Error {
-    match error {
-        GlommioError::IoError(error) => error,
-        other => io::Error::other(other.to_string()),
-    }
+fn address(found: io::Result<socket2::SockAddr>) -> io::Result<SocketAddr> {
+    found?.as_socket().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 /// A socket connected to itself is what a dead local port in the ephemeral range answers with now and then.
 async fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
-    let tcp = TcpStream::connect_timeout(address, timeout).await.map_err(into_io)?;
-    let stream = Stream::attach(tcp);
+    let too_late = async {
+        sleep(timeout).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    let stream = Stream::attach(Socket::connect(address).or(too_late).await?);
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use glommio::channels::shared_channel::{self, SharedSender};
 
+use super::executor::yield_to_queues;
+use super::poller::Poller;
 use crate::limits::TURN_US_MAX;
 
 /// Lets the reactor look once at sockets, timers and rings, and every other task that is ready run.
@@ -73,7 +75,10 @@ impl Turn {
     /// Makes a reactor pass if the turn is over, and begins the next one. Call it once per round of a busy loop.
     pub async fn pass_if_over(&mut self) {
         if self.is_over() {
-            reactor_pass().await;
+            match Poller::here().wants_pass() {
+                true => reactor_pass().await,
+                false => yield_to_queues().await,
+            }
             *self = Turn::begin();
         }
     }
