@@ -275,6 +275,47 @@ fn a_connection_is_made_read_to_its_end_and_hung_up() {
     assert_eq!(peer.join().unwrap(), 256 << 10);
 }
 
+/// A peer that speaks after pauses of all lengths is heard each time: a shard that just ran, one that waits in its set, one that has
+/// parked. What comes together with the end is followed by the end.
+#[test]
+fn whoever_speaks_after_a_pause_is_heard_and_the_end_comes_behind_the_last_bytes() {
+    const PAUSES_MS: [u64; 6] = [0, 1, 2, 4, 15, 30];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let peer = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        for round in 0..60u8 {
+            std::thread::sleep(Duration::from_millis(PAUSES_MS[round as usize % PAUSES_MS.len()]));
+            socket.write_all(&[round]).unwrap();
+            let mut echoed = [0];
+            socket.read_exact(&mut echoed).unwrap();
+            assert_eq!(echoed, [round]);
+        }
+        socket.write_all(b"last").unwrap();
+        drop(socket);
+        // The end is there before the shard reads.
+        let (socket, _) = listener.accept().unwrap();
+        drop(socket);
+    });
+    on_shards(vec![()], move |shard, ()| async move {
+        let timeout = Duration::from_secs(5);
+        let mut stream = Stream::connect(&shard, "127.0.0.1", port, timeout).await.unwrap();
+        let mut buffer = [0; 16];
+        for round in 0..60u8 {
+            assert_eq!(stream.read(&mut buffer).await.unwrap(), 1);
+            assert_eq!(buffer[0], round);
+            stream.write_all(&[round]).await.unwrap();
+        }
+        // The peer has said its last words and gone once it accepts, and ends, another connection.
+        let mut other = Stream::connect(&shard, "127.0.0.1", port, timeout).await.unwrap();
+        assert_eq!(other.read(&mut buffer).await.unwrap(), 0);
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);
+        assert_eq!(&buffer[..4], b"last");
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 0);
+    });
+    peer.join().unwrap();
+}
+
 /// In a process of its own, since the limit counts for all its threads.
 #[test]
 fn a_listener_without_free_descriptors_pauses_and_loses_nobody() {

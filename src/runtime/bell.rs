@@ -5,55 +5,154 @@
 //! the ringer raises `rung`, **then looks whether the shard sleeps**. All four are sequentially consistent, so at least one of
 //! them sees the other.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
+#[cfg(not(loom))]
+pub(super) use bell::Bell;
 
-/// The bell of one shard.
+use sync::{AtomicBool, Ordering};
+
+/// The two flags.
 #[derive(Debug)]
-pub(super) struct Bell {
+struct Flags {
     rung: AtomicBool,
     asleep: AtomicBool,
-    /// An eventfd in the shard's set.
-    event: OwnedFd,
 }
 
-impl Bell {
-    pub fn new(event: OwnedFd) -> Bell {
-        Bell { rung: AtomicBool::new(false), asleep: AtomicBool::new(false), event }
+impl Flags {
+    fn new() -> Flags {
+        Flags { rung: AtomicBool::new(false), asleep: AtomicBool::new(false) }
     }
 
-    /// The shard's first step of sleeping. `false`: it has rung, and the shard must not sleep.
-    pub fn lie_down(&self) -> bool {
+    fn lie_down(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
-        if !self.rung.load(Ordering::SeqCst) {
-            return true;
+        let may_sleep = !self.rung.load(Ordering::SeqCst);
+        if !may_sleep {
+            self.get_up();
         }
-        self.get_up();
-        false
+        may_sleep
     }
 
-    /// The shard is awake.
-    pub fn get_up(&self) {
+    fn get_up(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it has rung since the last look.
-    pub fn has_rung(&self) -> bool {
+    fn has_rung(&self) -> bool {
         self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::AcqRel)
+    }
+
+    /// `true`: it sleeps, and is to be woken.
+    fn ring(&self) -> bool {
+        !self.rung.swap(true, Ordering::SeqCst) && self.asleep.load(Ordering::SeqCst)
     }
 }
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+#[cfg(not(loom))]
+mod bell {
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    use super::Flags;
+
+    /// The bell of one shard.
+    #[derive(Debug)]
+    pub struct Bell {
+        flags: Flags,
+        /// An eventfd in the shard's set.
+        event: OwnedFd,
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.rung.swap(true, Ordering::SeqCst) && self.asleep.load(Ordering::SeqCst) {
-            // It fails only where 2^64 are unread, and then the descriptor is ready.
-            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    impl Bell {
+        pub fn new(event: OwnedFd) -> Bell {
+            Bell { flags: Flags::new(), event }
         }
+
+        /// The shard's first step of sleeping. `false`: it has rung, and the shard must not sleep.
+        pub fn lie_down(&self) -> bool {
+            self.flags.lie_down()
+        }
+
+        /// The shard is awake.
+        pub fn get_up(&self) {
+            self.flags.get_up();
+        }
+
+        /// Whether it has rung since the last look.
+        pub fn has_rung(&self) -> bool {
+            self.flags.has_rung()
+        }
+    }
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.wake_by_ref();
+        }
+
+        fn wake_by_ref(self: &Arc<Self>) {
+            if self.flags.ring() {
+                // It fails only where the count is full, and then the descriptor is ready.
+                let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+            }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+mod sync {
+    pub use std::sync::atomic::{AtomicBool, Ordering};
+}
+
+#[cfg(loom)]
+mod sync {
+    pub use loom::sync::atomic::{AtomicBool, Ordering};
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use loom::sync::{Arc, Notify};
+    use loom::thread;
+
+    use super::*;
+
+    /// Every interleaving of a shard that sleeps until all ringers have done their work, which each announces. A lost wake-up is a
+    /// deadlock, which the checker reports.
+    fn nobody_is_left_asleep(ringers: usize) {
+        loom::model(move || {
+            let flags = Arc::new(Flags::new());
+            let event = Arc::new(Notify::new());
+            let work: Vec<_> = (0..ringers).map(|_| Arc::new(AtomicBool::new(false))).collect();
+            let ringing: Vec<_> = work
+                .iter()
+                .map(|done| {
+                    let (flags, event, done) = (Arc::clone(&flags), Arc::clone(&event), Arc::clone(done));
+                    thread::spawn(move || {
+                        done.store(true, Ordering::Release);
+                        if flags.ring() {
+                            event.notify();
+                        }
+                    })
+                })
+                .collect();
+            let mut seen = false;
+            while !seen {
+                if flags.lie_down() {
+                    event.wait();
+                    flags.get_up();
+                }
+                if flags.has_rung() {
+                    seen = work.iter().all(|done| done.load(Ordering::Acquire));
+                }
+            }
+            ringing.into_iter().for_each(|ringer| ringer.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn one_ringer_is_never_missed() {
+        nobody_is_left_asleep(1);
+    }
+
+    #[test]
+    fn two_ringers_are_never_missed() {
+        nobody_is_left_asleep(2);
     }
 }

@@ -8,13 +8,14 @@
 //! listener   accepts connections and hands them to shards; stream: one connection on its shard
 //! turn       how a busy loop lets the others live; clock: the moment that state machines are told
 //! warn       log lines that may repeat
+//! poller     what wakes a shard: its sockets and the bell of the other shards, in one epoll set; socket: one of them
 //! ```
 //!
-//! With the model checker only the ring is compiled, and glommio is not needed.
+//! With the model checker only the ring and the bell are compiled, and glommio is not needed.
 
 pub mod ring;
 
-#[cfg(feature = "runtime")]
+#[cfg(any(feature = "runtime", loom))]
 mod bell;
 #[cfg(feature = "runtime")]
 mod fd;

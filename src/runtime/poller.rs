@@ -84,7 +84,11 @@ impl Default for Side {
 
 impl Side {
     /// Does `call` as soon as it does not say that it would block.
-    pub fn poll<T>(&self, cx: &mut Context<'_>, mut call: impl FnMut() -> rustix::io::Result<T>) -> Poll<io::Result<T>> {
+    pub fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        mut call: impl FnMut() -> rustix::io::Result<T>,
+    ) -> Poll<io::Result<T>> {
         while self.ready.get() {
             match call() {
                 Err(rustix::io::Errno::AGAIN) => self.ready.set(false),

@@ -64,14 +64,18 @@ impl Socket {
 
     /// Accepts a connection.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<socket2::Socket>> {
-        self.interest.read.poll(cx, || rustix::net::accept_with(&*self.socket, rustix::net::SocketFlags::CLOEXEC)).map_ok(Into::into)
+        self.interest
+            .read
+            .poll(cx, || rustix::net::accept_with(&*self.socket, rustix::net::SocketFlags::CLOEXEC))
+            .map_ok(Into::into)
     }
 
     /// Reads what has come; 0 at the end.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let side = &self.interest.read;
         let room = buffer.len();
-        let read = side.poll(cx, || rustix::net::recv(&*self.socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, len)| len));
+        let read =
+            side.poll(cx, || rustix::net::recv(&*self.socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, len)| len));
         if let Poll::Ready(Ok(len)) = read
             && 0 < len
             && len < room
