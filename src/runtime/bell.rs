@@ -2,13 +2,13 @@
 //! is written only where it sleeps.
 //!
 //! The same two flags as between the ends of a [`ring`](super::ring): the sleeper raises `asleep`, **then looks whether it rang**;
-//! the ringer raises `rung`, **then looks whether the shard sleeps**. All four are sequentially consistent, so at least one of
-//! them sees the other.
+//! the ringer raises `rung`, **then looks whether the shard sleeps**. A sequentially consistent fence stands between the two steps
+//! on each side, so at least one of them sees the other.
 
 #[cfg(not(loom))]
-pub(super) use bell::Bell;
+use std::{os::fd::OwnedFd, sync::Arc, task::Wake};
 
-use sync::{AtomicBool, Ordering};
+use sync::{AtomicBool, Ordering, fence};
 
 /// The two flags.
 #[derive(Debug)]
@@ -23,8 +23,9 @@ impl Flags {
     }
 
     fn lie_down(&self) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
-        let may_sleep = !self.rung.load(Ordering::SeqCst);
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let may_sleep = !self.rung.load(Ordering::Relaxed);
         if !may_sleep {
             self.get_up();
         }
@@ -41,69 +42,65 @@ impl Flags {
 
     /// `true`: it sleeps, and is to be woken.
     fn ring(&self) -> bool {
-        !self.rung.swap(true, Ordering::SeqCst) && self.asleep.load(Ordering::SeqCst)
+        let is_first = !self.rung.swap(true, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        is_first && self.asleep.load(Ordering::Relaxed)
+    }
+}
+
+/// The bell of one shard.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub(super) struct Bell {
+    flags: Flags,
+    /// An eventfd in the shard's set.
+    event: OwnedFd,
+}
+
+#[cfg(not(loom))]
+impl Bell {
+    pub fn new(event: OwnedFd) -> Bell {
+        Bell { flags: Flags::new(), event }
+    }
+
+    /// The shard's first step of sleeping. `false`: it has rung, and the shard must not sleep.
+    pub fn lie_down(&self) -> bool {
+        self.flags.lie_down()
+    }
+
+    /// The shard is awake.
+    pub fn get_up(&self) {
+        self.flags.get_up();
+    }
+
+    /// Whether it has rung since the last look.
+    pub fn has_rung(&self) -> bool {
+        self.flags.has_rung()
     }
 }
 
 #[cfg(not(loom))]
-mod bell {
-    use std::os::fd::OwnedFd;
-    use std::sync::Arc;
-    use std::task::Wake;
-
-    use super::Flags;
-
-    /// The bell of one shard.
-    #[derive(Debug)]
-    pub struct Bell {
-        flags: Flags,
-        /// An eventfd in the shard's set.
-        event: OwnedFd,
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
     }
 
-    impl Bell {
-        pub fn new(event: OwnedFd) -> Bell {
-            Bell { flags: Flags::new(), event }
-        }
-
-        /// The shard's first step of sleeping. `false`: it has rung, and the shard must not sleep.
-        pub fn lie_down(&self) -> bool {
-            self.flags.lie_down()
-        }
-
-        /// The shard is awake.
-        pub fn get_up(&self) {
-            self.flags.get_up();
-        }
-
-        /// Whether it has rung since the last look.
-        pub fn has_rung(&self) -> bool {
-            self.flags.has_rung()
-        }
-    }
-
-    impl Wake for Bell {
-        fn wake(self: Arc<Self>) {
-            self.wake_by_ref();
-        }
-
-        fn wake_by_ref(self: &Arc<Self>) {
-            if self.flags.ring() {
-                // It fails only where the count is full, and then the descriptor is ready.
-                let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-            }
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.flags.ring() {
+            // It fails only where the count is full, and then the descriptor is ready.
+            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         }
     }
 }
 
 #[cfg(not(loom))]
 mod sync {
-    pub use std::sync::atomic::{AtomicBool, Ordering};
+    pub use std::sync::atomic::{AtomicBool, Ordering, fence};
 }
 
 #[cfg(loom)]
 mod sync {
-    pub use loom::sync::atomic::{AtomicBool, Ordering};
+    pub use loom::sync::atomic::{AtomicBool, Ordering, fence};
 }
 
 #[cfg(all(test, loom))]
