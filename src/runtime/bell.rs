@@ -113,7 +113,9 @@ mod model {
     /// Every interleaving of a shard that sleeps until all ringers have done their work, which each announces. A lost wake-up is a
     /// deadlock, which the checker reports.
     fn nobody_is_left_asleep(ringers: usize) {
-        loom::model(move || {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = model.preemption_bound.or(Some(3));
+        model.check(move || {
             let flags = Arc::new(Flags::new());
             let event = Arc::new(Notify::new());
             let work: Vec<_> = (0..ringers).map(|_| Arc::new(AtomicBool::new(false))).collect();
