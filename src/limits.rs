@@ -93,7 +93,7 @@ pub const SPARSE_SKETCH_BYTES_MAX: usize = 3_000;
 /// Keys of which one step looks whether they have expired, about.
 pub const EXPIRY_STEP_KEYS: usize = 2_048;
 
-/// Fields of one hash that a step takes away whose time has come.
+/// Fields of hashes that a step, or a command that only reads, takes away whose time has come.
 pub const EXPIRY_STEP_FIELDS: usize = 1_000;
 
 /// The latest time at which a field of a hash may expire, in milliseconds of the epoch: that of Redis.

@@ -198,8 +198,8 @@ fn connections_go_to_the_shards_in_turn_and_the_listener_ends_on_demand() {
                     let each = move |connection: Connection| {
                         if turn % 2 == 0 {
                             let id = spawner.id();
-                            let task =
-                                spawner.spawn(Queue::Clients, async move { echo(connection.attach(), id).await });
+                            let task = spawner
+                                .spawn(Queue::Clients, async move { echo(connection.attach().unwrap(), id).await });
                             keep.borrow_mut().push(task);
                         } else {
                             to_other.try_push(connection).unwrap();
@@ -213,7 +213,10 @@ fn connections_go_to_the_shards_in_turn_and_the_listener_ends_on_demand() {
                     while incoming.ready().await.is_ok() {
                         while let Some(connection) = incoming.pop() {
                             let id = shard.id();
-                            tasks.push(shard.spawn(Queue::Clients, async move { echo(connection.attach(), id).await }));
+                            tasks
+                                .push(shard.spawn(Queue::Clients, async move {
+                                    echo(connection.attach().unwrap(), id).await
+                                }));
                         }
                     }
                 }
@@ -352,7 +355,7 @@ fn a_listener_without_free_descriptors_pauses_and_loses_nobody() {
                 clock::sleep(Duration::from_millis(1)).await;
             }
             while let Some(connection) = kept.pop() {
-                connection.attach().close().await;
+                connection.attach().unwrap().close().await;
                 accepted += 1;
             }
         }

@@ -179,7 +179,7 @@ async fn serve(shard: Shard, listener: Listener) {
     let mut closer = Some(listener.closer().unwrap());
     let mut echoing = None;
     let accepting = listener.accept_each(|connection| {
-        echoing = Some(shard.spawn(Queue::Clients, echo(connection.attach())));
+        echoing = Some(shard.spawn(Queue::Clients, echo(connection.attach().unwrap())));
         if let Some(closer) = closer.take() {
             closer.close();
         }

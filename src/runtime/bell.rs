@@ -6,7 +6,14 @@
 //! on each side, so at least one of them sees the other.
 
 #[cfg(not(loom))]
-use std::{os::fd::OwnedFd, sync::Arc, task::Wake};
+use std::{
+    os::fd::OwnedFd,
+    sync::Arc,
+    task::{Wake, Waker},
+};
+
+#[cfg(not(loom))]
+use crossbeam_queue::SegQueue;
 
 use sync::{AtomicBool, Ordering, fence};
 
@@ -53,14 +60,29 @@ impl Flags {
 #[derive(Debug)]
 pub(super) struct Bell {
     flags: Flags,
+    /// Who is to be woken.
+    knocks: SegQueue<Arc<Knock>>,
     /// An eventfd in the shard's set.
     event: OwnedFd,
+}
+
+/// What a task of the shard leaves with another thread, which is to wake it.
+#[cfg(not(loom))]
+#[derive(Debug)]
+struct Knock {
+    task: Waker,
+    bell: Arc<Bell>,
 }
 
 #[cfg(not(loom))]
 impl Bell {
     pub fn new(event: OwnedFd) -> Bell {
-        Bell { flags: Flags::new(), event }
+        Bell { flags: Flags::new(), knocks: SegQueue::new(), event }
+    }
+
+    /// A waker that wakes `task`, which is of this shard, from any thread. Woken or not, it ends on the shard's own.
+    pub fn knock(self: &Arc<Bell>, task: &Waker) -> Waker {
+        Waker::from(Arc::new(Knock { task: task.clone(), bell: Arc::clone(self) }))
     }
 
     /// The shard's first step of sleeping. `false`: it has rung, and the shard must not sleep.
@@ -73,22 +95,26 @@ impl Bell {
         self.flags.get_up();
     }
 
-    /// Whether it has rung since the last look.
-    pub fn has_rung(&self) -> bool {
-        self.flags.has_rung()
+    /// Wakes whoever it has rung for since the last look. `true`: it had rung.
+    pub fn answer(&self) -> bool {
+        let has_rung = self.flags.has_rung();
+        if has_rung {
+            while let Some(knock) = self.knocks.pop() {
+                knock.task.wake_by_ref();
+            }
+        }
+        has_rung
     }
 }
 
 #[cfg(not(loom))]
-impl Wake for Bell {
+impl Wake for Knock {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.flags.ring() {
+        let bell = Arc::clone(&self.bell);
+        bell.knocks.push(self);
+        if bell.flags.ring() {
             // It fails only where the count is full, and then the descriptor is ready.
-            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+            let _ = rustix::io::write(&bell.event, &1u64.to_ne_bytes());
         }
     }
 }

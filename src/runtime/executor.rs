@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   Executors::start(plan, seeds, main)
-//!      thread 0: executor ── ticker ── main(Shard 0, seed 0) ── tasks in three queues: replication, clients, snapshot
+//!      thread 0: executor ── ticker ── main(Shard 0, seed 0) ── tasks in three queues: replication, clients, snapshot; the poller in a fourth
 //!      thread 1: executor ── ticker ── main(Shard 1, seed 1) ── …
 //!      watchdog: are the tickers ticking?
 //! ```
@@ -334,7 +334,10 @@ where
         glommio::spawn_local(tick(Rc::clone(&shard.inner))).detach();
         let looking = Rc::clone(&shard.inner.poller).run();
         glommio::spawn_local_into(looking, shard.inner.queues.sockets).expect("the queue was just made").detach();
-        main(shard, seed).await
+        let poller = Rc::clone(&shard.inner.poller);
+        let result = main(shard, seed).await;
+        poller.close();
+        result
     });
     progress[id.index()].end();
     Some(result)

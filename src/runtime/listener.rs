@@ -1,7 +1,7 @@
 //! A listening socket, and the one task that accepts on it for as long as it lives.
 //!
-//! It is bound before there are threads, so that a port in use is found while the process can still say so. A cancelled
-//! accept would lose a connection; so the task is ended by shutting the socket down, from any thread.
+//! It is bound before there are threads, so that a port in use is found while the process can still say so. The task
+//! is ended by shutting the socket down, from any thread.
 //!
 //! ```text
 //!   bind ─▶ Listener ──(to a shard)──▶ accept_each(|connection| …) ─▶ Connection ──(to any shard)──▶ Stream
@@ -66,14 +66,13 @@ impl Listener {
         Ok(Closer { socket: self.socket.try_clone()? })
     }
 
-    /// Accepts, and gives each connection to `each`, until the [`Closer`] ends it. On a shard only, as a task that is
-    /// never cancelled. Where no descriptor is free it pauses, counts in [`pauses`] and says so in the log.
+    /// Accepts, and gives each connection to `each`, until the [`Closer`] ends it. On a shard only. Where no descriptor is free it pauses, counts in [`pauses`] and says so in the log.
     ///
     /// # Errors
-    /// If the socket fails for another reason than its end.
+    /// If the socket cannot be watched, or fails for another reason than its end.
     pub async fn accept_each(self, mut each: impl FnMut(Connection)) -> io::Result<()> {
         let address = self.address;
-        let listener = Socket::new(self.socket);
+        let listener = Socket::new(self.socket)?;
         let mut turn = Turn::begin();
         loop {
             let error = match turn.wait_for(poll_fn(|cx| listener.poll_accept(cx))).await {
@@ -129,8 +128,11 @@ pub struct Connection {
 
 impl Connection {
     /// Makes it a stream of the shard that this is called on, without Nagle's delay.
-    pub fn attach(self) -> Stream {
-        Stream::attach(Socket::new(self.socket))
+    ///
+    /// # Errors
+    /// If the system cannot watch one more socket; the connection is closed.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(Stream::attach(Socket::new(self.socket)?))
     }
 }
 

@@ -12,8 +12,8 @@
 //!            └────── the set is ready ── park: glommio's ring watches the set (and timers)
 //! ```
 //!
-//! Timers, and what runs beside the shard, come by glommio's ring: they are late by no more than [`LINGER_MS`] and a turn, as a
-//! *pass* goes through the ring that often.
+//! Timers, and what runs beside the shard, come by glommio's ring: they are late by no more than [`LINGER_MS`] and the turns meanwhile,
+//! as a *pass* goes through the ring that often.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -42,10 +42,6 @@ pub(super) struct Poller {
     epoll: OwnedFd,
     sockets: RefCell<Slab<Rc<Interest>>>,
     bell: Arc<Bell>,
-    /// The waker that others are given: it rings the bell.
-    ringer: Waker,
-    /// The tasks of this shard that sleep until the bell rings.
-    listening: RefCell<Vec<Waker>>,
     /// Stretches that tasks of this shard have run.
     stretches: Cell<u64>,
     /// Tasks that let others run, and are ready themselves.
@@ -132,13 +128,10 @@ impl Poller {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &event, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
-        let bell = Arc::new(Bell::new(event));
         Ok(Poller {
             epoll,
             sockets: RefCell::default(),
-            ringer: Waker::from(Arc::clone(&bell)),
-            bell,
-            listening: RefCell::default(),
+            bell: Arc::new(Bell::new(event)),
             stretches: Cell::new(0),
             yielding: Cell::new(0),
             resumed: Cell::new(0),
@@ -196,6 +189,16 @@ impl Poller {
         Yielding { poller: Rc::clone(self) }
     }
 
+    /// The shard ends: nobody is woken any more, so that the tasks that wait are dropped with its executor.
+    pub fn close(&self) {
+        let mut wakers: Vec<_> = self.waiting.take().into_iter().collect();
+        for (_, interest) in &*self.sockets.borrow() {
+            wakers.extend(interest.read.waker.take().into_iter().chain(interest.write.waker.take()));
+        }
+        // With its last waker a task goes, and takes its socket out of the set.
+        drop(wakers);
+    }
+
     /// Whether yielding is not enough for others to live: glommio's ring is to be looked at, or the shard had parked on it.
     pub fn wants_pass(&self) -> bool {
         self.pass_due.get()
@@ -209,7 +212,8 @@ impl Poller {
             let_others_run().await;
             let all_sleep = self.stretches.get() == before && self.yielding.get() == 0;
             if all_sleep {
-                if !self.look(LINGER_MS) {
+                let since_pass = self.passed.get().elapsed().as_millis() as u64;
+                if !self.look(LINGER_MS.saturating_sub(since_pass).max(1)) {
                     self.park().await;
                 }
                 unlooked = false;
@@ -277,7 +281,7 @@ impl Poller {
         if wait_ms > 0 {
             self.bell.get_up();
         }
-        let mut any = !found.is_empty();
+        let any = !found.is_empty();
         for event in found {
             let (flags, token) = (event.flags, event.data.u64());
             if token == BELL {
@@ -293,25 +297,13 @@ impl Poller {
                 interest.write.raise(over);
             }
         }
-        if self.bell.has_rung() {
-            any = true;
-            let listening = std::mem::take(&mut *self.listening.borrow_mut());
-            listening.into_iter().for_each(Waker::wake);
-        }
-        any
+        self.bell.answer() || any
     }
 }
 
-/// The waker to leave with another shard, so that `waker` is woken here: on a shard the one that rings its bell, elsewhere itself.
+/// The waker to leave with another thread, so that `waker` is woken: on a shard one that rings its bell, elsewhere itself.
 pub(super) fn doorstep(waker: &Waker) -> Waker {
-    HERE.with_borrow(|here| {
-        let Some(poller) = here else { return waker.clone() };
-        let mut listening = poller.listening.borrow_mut();
-        if !listening.iter().any(|other| other.will_wake(waker)) {
-            listening.push(waker.clone());
-        }
-        poller.ringer.clone()
-    })
+    HERE.with_borrow(|here| here.as_ref().map_or_else(|| waker.clone(), |poller| poller.bell.knock(waker)))
 }
 
 thread_local! {

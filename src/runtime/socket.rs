@@ -18,22 +18,20 @@ pub(super) struct Socket {
     socket: Rc<socket2::Socket>,
     interest: Rc<Interest>,
     poller: Rc<Poller>,
-    token: Option<Token>,
+    token: Token,
 }
 
 impl Socket {
-    /// Lets the shard of this thread watch `socket`. One that cannot be watched is shut down, and the first read says so.
-    pub fn new(socket: socket2::Socket) -> Socket {
+    /// Lets the shard of this thread watch `socket`.
+    ///
+    /// # Errors
+    /// If the system cannot watch one more.
+    pub fn new(socket: socket2::Socket) -> io::Result<Socket> {
+        // A read would stop short of an urgent byte, and nothing would say that there is more.
+        socket.set_out_of_band_inline(true)?;
         let (poller, interest) = (Poller::here(), Rc::new(Interest::default()));
-        let token = match poller.watch(&socket, &interest) {
-            Ok(token) => Some(token),
-            Err(error) => {
-                crate::warn_seldom!(%error, "the system cannot watch one more socket");
-                let _ = socket.shutdown(Shutdown::Both);
-                None
-            }
-        };
-        Socket { socket: Rc::new(socket), interest, poller, token }
+        let token = poller.watch(&socket, &interest)?;
+        Ok(Socket { socket: Rc::new(socket), interest, poller, token })
     }
 
     /// Connects to `address`. Dropped before it is done, it gives up.
@@ -46,7 +44,7 @@ impl Socket {
         {
             connecting?;
         }
-        let socket = Socket::new(made);
+        let socket = Socket::new(made)?;
         std::future::poll_fn(|cx| {
             socket.interest.write.poll(cx, || match socket.socket.peer_addr() {
                 Ok(_) => Ok(Ok(())),
@@ -102,9 +100,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if let Some(token) = self.token {
-            self.poller.forget(token, &*self.socket);
-        }
+        self.poller.forget(self.token, &*self.socket);
     }
 }
 

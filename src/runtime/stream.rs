@@ -132,7 +132,7 @@ impl Stream {
         let _ = self.socket.raw().shutdown(Shutdown::Write);
     }
 
-    /// Ends the connection now. Dropping the stream does so only at the next reactor pass.
+    /// Ends the connection in both directions.
     pub async fn close(self) {
         let _ = self.socket.raw().shutdown(Shutdown::Both);
     }

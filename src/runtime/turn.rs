@@ -1,8 +1,9 @@
 //! How a loop that always finds work lets the others live.
 //!
-//! An executor looks at sockets, timers and foreign wake-ups only between runs of its task queues, and yielding does
-//! not bring it there. A *reactor pass* does: the task waits for something that the reactor itself hands back the next
-//! time it looks. It costs several microseconds, so a loop makes one per turn of about a hundred.
+//! Sockets and other shards are looked at by the [poller](super::poller), whose task runs when a loop yields: so a loop yields once
+//! a turn of about a hundred microseconds. Timers come only between runs of all task queues, and yielding does not bring the executor
+//! there. A *reactor pass* does: the task waits for something that the reactor itself hands back the next time it looks. It costs
+//! several microseconds; the poller says when one is due.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -72,7 +73,7 @@ impl Turn {
         output
     }
 
-    /// Makes a reactor pass if the turn is over, and begins the next one. Call it once per round of a busy loop.
+    /// Lets the others live if the turn is over, and begins the next one. Call it once per round of a busy loop.
     pub async fn pass_if_over(&mut self) {
         if self.is_over() {
             match Poller::here().wants_pass() {

@@ -29,6 +29,7 @@ use crate::runtime::mesh::{Mesh, mesh};
 use crate::runtime::ring::ring;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::startup::Environment;
+use crate::runtime::stream::Stream;
 use crate::runtime::streamer;
 use crate::runtime::turn::Turn;
 use crate::shard::Shard;
@@ -187,7 +188,7 @@ async fn shard_main(executor: executor::Shard, seed: Seed) {
         closers.extend(listener.closer());
         let (local_here, node) = (Rc::clone(&local), Rc::clone(&node));
         let accept = listener.accept_each(move |connection| {
-            let stream = connection.attach();
+            let Some(stream) = attached(connection) else { return };
             let task = streamer::serve(Rc::clone(&local_here), stream, node.timeouts());
             local_here.spawn(Queue::Replication, task).detach();
         });
@@ -242,9 +243,18 @@ async fn accept_clients(local: Rc<Local>, listener: Listener) {
     report("clients", accepted.await);
 }
 
+/// A stream of this shard, or nothing where the system cannot watch one more.
+fn attached(connection: Connection) -> Option<Stream> {
+    let attached = connection.attach();
+    if let Err(error) = &attached {
+        crate::warn_seldom!(%error, "a new connection is closed: the system cannot watch it");
+    }
+    attached.ok()
+}
+
 fn serve_client(local: &Rc<Local>, node: &Rc<Node>, connection: Connection) {
     let shared = &node.shared;
-    let mut stream = connection.attach();
+    let Some(mut stream) = attached(connection) else { return };
     let open = shared.clients.fetch_add(1, Ordering::Relaxed);
     local.gauges.accepted.set(local.gauges.accepted.get() + 1);
     local.gauges.clients.set(local.gauges.clients.get() + 1);

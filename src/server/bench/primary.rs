@@ -75,8 +75,10 @@ pub(super) async fn main(executor: executor::Shard, seed: Seed) {
     let accepting = local.spawn(
         Queue::Replication,
         listener.accept_each(move |connection| {
-            let task = streamer::serve(Rc::clone(&here), connection.attach(), TIMEOUTS);
-            here.spawn(Queue::Replication, task).detach();
+            // One that cannot be watched is closed, and its replica says so.
+            if let Ok(stream) = connection.attach() {
+                here.spawn(Queue::Replication, streamer::serve(Rc::clone(&here), stream, TIMEOUTS)).detach();
+            }
         }),
     );
     let writer = Writer {

@@ -39,8 +39,8 @@ pub fn next_due(entry: &Entry<'_>) -> Option<UnixMs> {
     }
 }
 
-/// Takes away those fields of a hash whose time has come, `most` of them at most, and returns the effects, for which it takes room; the key
-/// goes with its last field. Without a hash at `key` it does nothing.
+/// Takes away those fields of a hash whose time has come, `most` of them at most, and returns the effects, for which it takes room, and how
+/// many they were; the key goes with its last field. Without a hash at `key` it does nothing.
 ///
 /// # Errors
 /// If there is no room to say so. Nothing has changed then.
@@ -51,19 +51,20 @@ pub fn take_due(
     now: UnixMs,
     most: usize,
     room: &mut Room,
-) -> Result<Vec<Command>, Full> {
+) -> Result<(Vec<Command>, usize), Full> {
     let mut effects = Vec::new();
     let Some(ValueRef::Boxed(Value::Hash(hash))) = store.get(at, key).map(|entry| entry.value()) else {
-        return Ok(effects);
+        return Ok((effects, 0));
     };
-    let due: Vec<Box<[u8]>> =
-        hash.times().into_iter().flat_map(|times| times.due(now)).take(most).map(Box::from).collect();
-    if !due.is_empty() && due.len() == hash.len() {
+    let due = || hash.times().into_iter().flat_map(|times| times.due(now)).take(most);
+    let count = due().count();
+    if count > 0 && count == hash.len() {
         super::take_del(room, key)?;
         store.remove(at, key);
         effects.push(super::del(key));
-        return Ok(effects);
+        return Ok((effects, count));
     }
+    let due: Vec<Box<[u8]>> = due().map(Box::from).collect();
     let mut pieces = Pieces::new(b"HDEL", key, room, &mut effects);
     due.iter().try_for_each(|field| pieces.push([field]))?;
     pieces.end()?;
@@ -72,7 +73,7 @@ pub fn take_due(
             due.iter().for_each(|field| _ = hash.remove(field));
         }
     });
-    Ok(effects)
+    Ok((effects, count))
 }
 
 /// The hash at `key` as it is now, if there is one.
@@ -462,6 +463,9 @@ fn remove(context: &mut Context<'_>, at: Located, key: &[u8], fields: &[&[u8]]) 
 
 pub(super) fn apply_hpexpireat(store: &mut KeyspaceStore, place: Place, argv: Argv<'_>) -> Result<(), Misfit> {
     let time = epoch_millis(argv.arg(2))?;
+    if time.get() > FIELD_TIME_MS_MAX {
+        return Err(Misfit::Form);
+    }
     set_times(store, place, argv, 3, Some(time))
 }
 

@@ -46,6 +46,7 @@ pub use sort::reaches;
 pub use table::{Flags, Spec, find, find_undoing};
 
 use crate::id::{SlotRange, UnixMs};
+use crate::limits::EXPIRY_STEP_FIELDS;
 use crate::resp::{Reply, decode_multibulk};
 use crate::snapshot::{ApplyError, Copy, Keyspace, Located};
 use crate::store::{Entry, KeyspaceStore, Message, Place, Tracking};
@@ -168,7 +169,9 @@ fn remove_expired(
         let key = argv.arg(index);
         let Some(entry) = context.store.get(at, key) else { continue };
         if next_due(&entry).is_some_and(|due| due <= context.now) && !has_expired(&entry, context.now) {
-            removed.extend(take_due(context.store, at, key, context.now, usize::MAX, &mut context.room)?);
+            // Who reads is not shown them, and need not wait until many are gone.
+            let most = if spec.writes() { usize::MAX } else { EXPIRY_STEP_FIELDS };
+            removed.extend(take_due(context.store, at, key, context.now, most, &mut context.room)?.0);
         } else if has_expired(&entry, context.now) {
             take_del(&mut context.room, key)?;
             context.store.remove(at, key);

@@ -14,6 +14,7 @@ use super::parted::Parted;
 use super::times::Times;
 use super::{Part, SMALL_BYTES_MAX, SMALL_ITEM_BYTES_MAX, SMALL_MEMBERS_MAX};
 use crate::id::UnixMs;
+use crate::limits::FIELD_TIME_MS_MAX;
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_varint};
 use crate::store::digest;
 use crate::store::hash::keyed_hash;
@@ -308,12 +309,15 @@ impl Hash {
     /// Sets the times of a record. Those of fields that are not there mean nothing.
     ///
     /// # Errors
-    /// If the record is malformed.
+    /// If the record is malformed, or has a time that no command can give a field.
     pub fn extend_times(&mut self, reader: &mut Reader<'_>) -> Result<(), RecordError> {
         for _ in 0..reader.count()? {
             let field = reader.bytes()?;
-            let at = UnixMs::new(u64::from_le_bytes(reader.array()?));
-            self.set_time(field, Some(at));
+            let at = u64::from_le_bytes(reader.array()?);
+            if at > FIELD_TIME_MS_MAX {
+                return Err(reader.error("a time that no field can have"));
+            }
+            self.set_time(field, Some(UnixMs::new(at)));
         }
         Ok(())
     }
@@ -423,6 +427,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_time_that_no_command_can_give_is_no_record() {
+        let record = |at: u64| {
+            let mut hash = Hash::new();
+            hash.set(b"f", b"v");
+            hash.set_time(b"f", Some(UnixMs::new(at)));
+            let mut out = Vec::new();
+            hash.encode_times(&mut out);
+            Hash::new().extend_times(&mut Reader::new(&out)).map_err(|error| error.what)
+        };
+        assert_eq!(record(FIELD_TIME_MS_MAX), Ok(()));
+        assert_eq!(record(FIELD_TIME_MS_MAX + 1), Err("a time that no field can have"));
+    }
 
     proptest! {
         #[test]
