@@ -85,6 +85,14 @@ impl Bell {
         Waker::from(Arc::new(Knock { task: task.clone(), bell: Arc::clone(self) }))
     }
 
+    /// Wakes the shard if it sleeps.
+    pub fn ring(&self) {
+        if self.flags.ring() {
+            // It fails only where the count is full, and then the descriptor is ready.
+            let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+        }
+    }
+
     /// The shard's first step of sleeping. `false`: it has rung, and the shard must not sleep.
     pub fn lie_down(&self) -> bool {
         self.flags.lie_down()
@@ -112,10 +120,7 @@ impl Wake for Knock {
     fn wake(self: Arc<Self>) {
         let bell = Arc::clone(&self.bell);
         bell.knocks.push(self);
-        if bell.flags.ring() {
-            // It fails only where the count is full, and then the descriptor is ready.
-            let _ = rustix::io::write(&bell.event, &1u64.to_ne_bytes());
-        }
+        bell.ring();
     }
 }
 

@@ -333,10 +333,12 @@ where
         let shard = Shard { inner: Rc::new(inner) };
         glommio::spawn_local(tick(Rc::clone(&shard.inner))).detach();
         let looking = Rc::clone(&shard.inner.poller).run();
-        glommio::spawn_local_into(looking, shard.inner.queues.sockets).expect("the queue was just made").detach();
+        let looking = glommio::spawn_local_into(looking, shard.inner.queues.sockets).expect("the queue was just made");
         let poller = Rc::clone(&shard.inner.poller);
         let result = main(shard, seed).await;
         poller.close();
+        looking.await;
+        poller.let_go();
         result
     });
     progress[id.index()].end();

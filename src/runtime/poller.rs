@@ -40,6 +40,8 @@ const BELL: u64 = u64::MAX;
 #[derive(Debug)]
 pub(super) struct Poller {
     epoll: OwnedFd,
+    /// The same once more: parking uses one up.
+    spare: RefCell<Option<OwnedFd>>,
     sockets: RefCell<Slab<Rc<Interest>>>,
     bell: Arc<Bell>,
     /// Stretches that tasks of this shard have run.
@@ -53,6 +55,7 @@ pub(super) struct Poller {
     /// Whether busy tasks are to let glommio's ring be looked at.
     pass_due: Cell<bool>,
     passed: Cell<Instant>,
+    closed: Cell<bool>,
 }
 
 /// What a socket is known to be ready for, and who waits for it.
@@ -129,6 +132,7 @@ impl Poller {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &event, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         Ok(Poller {
+            spare: RefCell::new(Some(epoll.try_clone()?)),
             epoll,
             sockets: RefCell::default(),
             bell: Arc::new(Bell::new(event)),
@@ -138,6 +142,7 @@ impl Poller {
             waiting: RefCell::default(),
             pass_due: Cell::new(false),
             passed: Cell::new(Instant::now()),
+            closed: Cell::new(false),
         })
     }
 
@@ -189,9 +194,19 @@ impl Poller {
         Yielding { poller: Rc::clone(self) }
     }
 
-    /// The shard ends: nobody is woken any more, so that the tasks that wait are dropped with its executor.
+    /// Lets the task end, wherever it waits. It is to be awaited: glommio never frees a task that is dropped while it is ready.
     pub fn close(&self) {
-        let mut wakers: Vec<_> = self.waiting.take().into_iter().collect();
+        self.closed.set(true);
+        self.bell.ring();
+        let waiting = self.waiting.take();
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+
+    /// Nobody is woken any more: tasks that wait for a socket are dropped with the executor.
+    pub fn let_go(&self) {
+        let mut wakers = Vec::new();
         for (_, interest) in &*self.sockets.borrow() {
             wakers.extend(interest.read.waker.take().into_iter().chain(interest.write.waker.take()));
         }
@@ -204,10 +219,10 @@ impl Poller {
         self.pass_due.get()
     }
 
-    /// The task. Never ends.
+    /// The task. Ends when the shard does.
     pub async fn run(self: Rc<Poller>) {
         let mut unlooked = false;
-        loop {
+        while !self.closed.get() {
             let before = self.stretches.get();
             let_others_run().await;
             let all_sleep = self.stretches.get() == before && self.yielding.get() == 0;
@@ -238,7 +253,7 @@ impl Poller {
     async fn others_went_on(&self) {
         let before = self.resumed.get();
         poll_fn(|cx| {
-            if self.resumed.get() != before {
+            if self.resumed.get() != before || self.closed.get() {
                 return Poll::Ready(());
             }
             self.waiting.replace(Some(cx.waker().clone()));
@@ -258,12 +273,13 @@ impl Poller {
     async fn park(&self) {
         self.pass_due.set(true);
         if self.bell.lie_down() {
-            match self.epoll.try_clone() {
-                Ok(set) => fd::readable(set).await,
-                // No free descriptor: the ticker's timers are what is left to wake for.
-                Err(_) => reactor_pass().await,
+            match self.spare.take() {
+                Some(set) => fd::readable(set).await,
+                // There was no free descriptor: it does not park.
+                None => reactor_pass().await,
             }
             self.bell.get_up();
+            *self.spare.borrow_mut() = self.epoll.try_clone().ok();
         }
         self.look(0);
         self.pass_due.set(false);
