@@ -80,12 +80,15 @@ pub(super) fn hrandfield(context: &mut Context<'_>, at: &[Located], argv: Argv<'
     match (hash, count) {
         (None, None) => reply.null(),
         (None, Some(_)) => reply.array(0),
-        (Some(hash), None) => reply.bulk_or_null(hash.nth(random.below(hash.len())).map(|(field, _)| field)),
+        (Some(hash), None) => {
+            let chosen = hash.nths([random.below(hash.len())]);
+            reply.bulk_or_null(chosen.first().map(|(field, _)| *field));
+        }
         (Some(hash), Some(count)) => {
             let drawn = count.draw(random, hash.len());
             let is_nested = with_values && reply.protocol() == Protocol::Resp3;
             reply.array(drawn.len() * if with_values && !is_nested { 2 } else { 1 });
-            for (field, value) in drawn.into_iter().filter_map(|index| hash.nth(index)) {
+            for (field, value) in hash.nths(drawn) {
                 if is_nested {
                     reply.array(2);
                 }

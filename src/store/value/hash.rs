@@ -401,9 +401,14 @@ impl<'a> Shown<'a> {
         self.hash.iter().filter(move |(field, _)| !self.hides(field))
     }
 
-    /// Field number `index` with its value. Where some are hidden, all are looked at.
-    pub fn nth(self, index: usize) -> Option<(&'a [u8], &'a [u8])> {
-        if self.hidden() > 0 { self.iter().nth(index) } else { self.hash.nth(index) }
+    /// The fields of these numbers, with their values. Where some are hidden, all are looked at, once.
+    pub fn nths(self, indexes: impl IntoIterator<Item = usize>) -> Vec<(&'a [u8], &'a [u8])> {
+        let hides_some = self.hash.times().is_some_and(|times| times.due(self.now).next().is_some());
+        if !hides_some {
+            return indexes.into_iter().filter_map(|index| self.hash.nth(index)).collect();
+        }
+        let shown: Vec<_> = self.iter().collect();
+        indexes.into_iter().filter_map(|index| shown.get(index).copied()).collect()
     }
 
     /// As [`Hash::scan`].
@@ -484,7 +489,7 @@ mod tests {
                     model.iter().filter(|(_, held)| held.1.is_none_or(|at| at > now)).map(|(f, held)| (f.clone(), held.0.clone())).collect();
                 prop_assert_eq!(shown.len(), left.len());
                 prop_assert_eq!(shown.iter().map(|(f, v)| (f.to_vec(), v.to_vec())).collect::<BTreeMap<_, _>>(), left.clone());
-                prop_assert_eq!((0..shown.len()).filter_map(|n| shown.nth(n)).count(), left.len());
+                prop_assert_eq!(shown.nths(0..=shown.len()).len(), left.len());
                 prop_assert!(model.keys().all(|field| shown.get(field) == left.get(field).map(Vec::as_slice)));
             }
             let mut rebuilt = Hash::new();
