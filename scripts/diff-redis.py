@@ -744,7 +744,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         try:
             processes.append(start([options.kevy, "serve", "--port", str(ports[0]), "--shards", str(options.shards),
-                                    "--cpus", "off", "--role", "standalone"], ports[0]))
+                                    "--cpus", "off", "--role", "standalone", "--dir", directory], ports[0]))
             processes.append(start([options.redis, "--port", str(ports[1]), "--save", "", "--dir", directory], ports[1]))
             clients = [Client(port, options.resp) for port in ports]
             return lists(*clients) if options.list else compare(options, *clients)
