@@ -1,6 +1,6 @@
 //! How a loop that always finds work lets the others live.
 //!
-//! Sockets and other shards are looked at by the [poller](super::poller), whose task runs when a loop yields: so a loop yields once
+//! Sockets and other shards are looked at by the task of the shard's epoll set, which runs when a loop yields: so a loop yields once
 //! a turn of about a hundred microseconds. Timers come only between runs of all task queues, and yielding does not bring the executor
 //! there. A *reactor pass* does: the task waits for something that the reactor itself hands back the next time it looks. It costs
 //! several microseconds; the poller says when one is due.
