@@ -16,7 +16,6 @@
 //! as a *pass* goes through the ring that often.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -30,6 +29,7 @@ use slab::Slab;
 
 use super::bell::Bell;
 use super::fd;
+use super::signal::Signal;
 use super::turn::reactor_pass;
 use crate::limits::{LINGER_MS, POLLED_AT_ONCE};
 
@@ -48,10 +48,8 @@ pub(super) struct Poller {
     stretches: Cell<u64>,
     /// Tasks that let others run, and are ready themselves.
     yielding: Cell<usize>,
-    /// How often one of them went on.
-    resumed: Cell<u64>,
-    /// The task of the set, where it waits for that.
-    waiting: RefCell<Option<Waker>>,
+    /// One of them went on.
+    resumed: Signal,
     /// Whether busy tasks are to let glommio's ring be looked at.
     pass_due: Cell<bool>,
     passed: Cell<Instant>,
@@ -138,8 +136,7 @@ impl Poller {
             bell: Arc::new(Bell::new(event)),
             stretches: Cell::new(0),
             yielding: Cell::new(0),
-            resumed: Cell::new(0),
-            waiting: RefCell::default(),
+            resumed: Signal::new(),
             pass_due: Cell::new(false),
             passed: Cell::new(Instant::now()),
             closed: Cell::new(false),
@@ -198,10 +195,7 @@ impl Poller {
     pub fn close(&self) {
         self.closed.set(true);
         self.bell.ring();
-        let waiting = self.waiting.take();
-        if let Some(waker) = waiting {
-            waker.wake();
-        }
+        self.resumed.raise();
     }
 
     /// Nobody is woken any more: tasks that wait for a socket are dropped with the executor.
@@ -234,7 +228,8 @@ impl Poller {
                 unlooked = false;
             } else if self.yielding.get() > 0 {
                 self.look(0);
-                self.others_went_on().await;
+                // Their queues may be behind this one's for long, as they have run for long.
+                self.resumed.past(self.resumed.epoch()).await;
                 unlooked = false;
             } else if unlooked {
                 self.look(0);
@@ -247,19 +242,6 @@ impl Poller {
                 self.pass().await;
             }
         }
-    }
-
-    /// Waits until one of those who yield goes on: their queues may be behind this one's for long, as they have run for long.
-    async fn others_went_on(&self) {
-        let before = self.resumed.get();
-        poll_fn(|cx| {
-            if self.resumed.get() != before || self.closed.get() {
-                return Poll::Ready(());
-            }
-            self.waiting.replace(Some(cx.waker().clone()));
-            Poll::Pending
-        })
-        .await;
     }
 
     async fn pass(&self) {
@@ -344,11 +326,7 @@ impl Drop for Yielding {
     fn drop(&mut self) {
         let poller = &self.poller;
         poller.yielding.set(poller.yielding.get() - 1);
-        poller.resumed.set(poller.resumed.get() + 1);
-        let waiting = poller.waiting.borrow_mut().take();
-        if let Some(waker) = waiting {
-            waker.wake();
-        }
+        poller.resumed.raise();
     }
 }
 
