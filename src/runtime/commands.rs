@@ -56,6 +56,8 @@ impl Guard {
 struct Carried {
     spec: &'static Spec,
     protocol: Protocol,
+    /// Where its bytes begin, to which its ranges are relative.
+    first_byte: usize,
     first_range: u32,
     end_range: u32,
     first_place: u32,
@@ -68,14 +70,26 @@ impl CommandBatch {
     /// Appends a command whose keys live at `at`.
     pub fn push(&mut self, spec: &'static Spec, protocol: Protocol, argv: Argv<'_>, at: &[Located]) {
         let (first_range, first_place) = (self.ranges.len() as u32, self.located.len() as u32);
-        for arg in argv.iter() {
-            self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
-            self.bytes.extend_from_slice(arg);
+        let first_byte = self.bytes.len();
+        match argv.encoded() {
+            // It is recorded as it was sent.
+            Some(encoded) => {
+                self.bytes.extend_from_slice(encoded);
+                self.ranges.extend_from_slice(argv.ranges());
+            }
+            None => {
+                for arg in argv.iter() {
+                    let start = (self.bytes.len() - first_byte) as u32;
+                    self.ranges.push(ArgRange { start, len: arg.len() as u32 });
+                    self.bytes.extend_from_slice(arg);
+                }
+            }
         }
         self.located.extend_from_slice(at);
         self.commands.push(Carried {
             spec,
             protocol,
+            first_byte,
             first_range,
             end_range: self.ranges.len() as u32,
             first_place,
@@ -140,7 +154,7 @@ impl CommandBatch {
             }
             let at = &self.located[carried.first_place as usize..carried.end_place as usize];
             let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
-            let argv = Argv::new(&self.bytes, ranges);
+            let argv = Argv::new(&self.bytes[carried.first_byte..], ranges);
             let from = self.replies.len();
             shard.execute(carried.spec, argv, at, now, &mut Reply::new(&mut self.replies, carried.protocol));
             shard.meter.executed(carried.spec, &self.replies[from..]);
@@ -153,7 +167,7 @@ impl CommandBatch {
     fn command(&self, index: usize) -> (&'static Spec, Argv<'_>) {
         let carried = &self.commands[index];
         let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
-        (carried.spec, Argv::new(&self.bytes, ranges))
+        (carried.spec, Argv::new(&self.bytes[carried.first_byte..], ranges))
     }
 
     /// Where the stream of the shard that executed it stood afterwards, if it recorded anything.

@@ -23,7 +23,8 @@ use super::segment::Segment;
 use crate::id::Offset;
 use crate::limits;
 use crate::wire::check::CHECK_LINE_BYTES_MAX;
-use crate::wire::{ArgRange, Argv, Check, Effects, effect, frame};
+use crate::wire::frame::{self, Envelope};
+use crate::wire::{ArgRange, Argv, Check, Effects, effect};
 
 /// The window of the latest frames.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub struct Backlog {
     closed: Offset,
     /// The end of the open run.
     next: Offset,
+    /// That of the frame at `next`.
+    envelope: Envelope,
     /// Bytes of all runs, the open one included.
     bytes: usize,
     /// Most bytes to keep, the newest run excepted.
@@ -126,6 +129,7 @@ impl Backlog {
             first_chunk: 0,
             closed: first,
             next: first,
+            envelope: Envelope::at(first),
             bytes: 0,
             budget,
             spare: Vec::new(),
@@ -202,13 +206,12 @@ impl Backlog {
         match effects {
             Effects::None => 0,
             Effects::Verbatim => {
-                let offset = self.next;
-                self.append(frame::encoded_bytes_max(argv), 1, |out| frame::encode(offset, argv, out));
+                self.append(frame::encoded_bytes_max(argv), 1, |envelope, out| envelope.encode(argv, out));
                 1
             }
             Effects::One(command) => {
-                let (offset, raw) = (self.next, command.as_bytes());
-                self.append(frame::encoded_raw_bytes_max(raw.len()), 1, |out| frame::encode_raw(offset, raw, out));
+                let raw = command.as_bytes();
+                self.append(frame::encoded_raw_bytes_max(raw.len()), 1, |envelope, out| envelope.encode_raw(raw, out));
                 1
             }
             Effects::Group(commands) if commands.len() == 1 => self.record(&Effects::One(commands[0].clone()), argv),
@@ -217,15 +220,15 @@ impl Backlog {
     }
 
     fn record_group(&mut self, commands: &[effect::Command]) -> u64 {
-        let offset = self.next;
         let size: usize = commands.iter().map(|c| frame::encoded_raw_bytes_max(c.as_bytes().len())).sum();
         self.has_groups = true;
-        self.append(GROUP_LINE_BYTES_MAX + size, commands.len() as u64, |out| {
+        self.append(GROUP_LINE_BYTES_MAX + size, commands.len() as u64, |mut envelope, out| {
             let line = format!("+GROUP {}\r\n", commands.len());
             out[..line.len()].copy_from_slice(line.as_bytes());
             let mut at = line.len();
-            for (i, command) in commands.iter().enumerate() {
-                at += frame::encode_raw(offset.advance(i as u64), command.as_bytes(), &mut out[at..]);
+            for command in commands {
+                at += envelope.encode_raw(command.as_bytes(), &mut out[at..]);
+                envelope.step();
             }
             at
         });
@@ -370,20 +373,25 @@ impl Backlog {
         self.chunks.iter().skip(index as usize).map(closed).sum::<usize>().saturating_sub(cursor.byte)
     }
 
-    /// Appends `frames` frames of at most `bytes_max` bytes that `write` writes; they stay together.
+    /// Appends `frames` frames of at most `bytes_max` bytes that `write` writes, the first one behind that envelope; they stay together.
     #[inline]
-    fn append(&mut self, bytes_max: usize, frames: u64, write: impl FnOnce(&mut [u8]) -> usize) {
+    fn append(&mut self, bytes_max: usize, frames: u64, write: impl FnOnce(Envelope, &mut [u8]) -> usize) {
         let check = if self.checks { CHECK_LINE_BYTES_MAX } else { 0 };
         if self.open().segment.spare().len() < bytes_max + check {
             self.close_run();
             self.open_chunk(bytes_max + check);
         }
+        let envelope = self.envelope;
         let chunk = self.open();
-        let written = write(chunk.segment.spare());
+        let written = write(envelope, chunk.segment.spare());
         chunk.segment.publish(written);
         let open_bytes = chunk.segment.len() - chunk.begin_of(chunk.runs.len()).bytes as usize;
         self.bytes += written;
         self.next = self.next.advance(frames);
+        match frames {
+            1 => self.envelope.step(),
+            _ => self.envelope = Envelope::at(self.next),
+        }
         if open_bytes >= limits::RUN_BYTES_MAX {
             self.close_run();
         }

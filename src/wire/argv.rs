@@ -43,6 +43,12 @@ impl<'a> Argv<'a> {
         self.ranges.is_empty()
     }
 
+    /// Where the arguments lie in their buffer.
+    #[inline]
+    pub fn ranges(self) -> &'a [ArgRange] {
+        self.ranges
+    }
+
     /// Argument number `index`.
     ///
     /// # Panics
@@ -65,6 +71,20 @@ impl<'a> Argv<'a> {
         self.ranges.iter().map(move |r| &buf[r.start as usize..r.start as usize + r.len as usize])
     }
 
+    /// The command as a RESP multi-bulk, where its buffer begins with that; `None` where the arguments lie otherwise: inline, or in
+    /// pieces. Nobody else who decodes it needs to encode it again.
+    ///
+    /// The buffer is one that was decoded: then no number in it is shorter than its shortest form, so that a whole of the least
+    /// possible length has all of them in that form.
+    #[inline]
+    pub fn encoded(self) -> Option<&'a [u8]> {
+        let last = self.ranges.last()?;
+        let end = last.start as usize + last.len as usize + LINE_END.len();
+        let encoded = self.buf.get(..end).filter(|encoded| encoded[0] == b'*')?;
+        let is_shortest = end == encoded_bytes(self.ranges.iter().map(|range| range.len as usize));
+        is_shortest.then_some(encoded)
+    }
+
     /// The arguments from number `first` on, as a command of its own.
     #[inline]
     pub fn skip(self, first: usize) -> Argv<'a> {
@@ -72,8 +92,62 @@ impl<'a> Argv<'a> {
     }
 }
 
+const LINE_END: &[u8] = b"\r\n";
+
+/// Bytes of a multi-bulk of arguments of these lengths.
+#[inline]
+fn encoded_bytes(lens: impl ExactSizeIterator<Item = usize>) -> usize {
+    let line = |number: usize| 1 + digits(number) + LINE_END.len();
+    line(lens.len()) + lens.map(|len| line(len) + len + LINE_END.len()).sum::<usize>()
+}
+
+/// Decimal digits of a number.
+#[inline]
+fn digits(number: usize) -> usize {
+    match number {
+        0..10 => 1,
+        10..100 => 2,
+        _ => number.ilog10() as usize + 1,
+    }
+}
+
 impl fmt::Debug for Argv<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|a| a.escape_ascii().to_string())).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::RequestDecoder;
+    use crate::wire::Command;
+
+    fn encoded(bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut decoder = RequestDecoder::new();
+        decoder.recv_slice()[..bytes.len()].copy_from_slice(bytes);
+        decoder.recv_advance(bytes.len());
+        assert!(decoder.fill(1).unwrap() > 0);
+        decoder.command(0).encoded().map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn a_command_is_taken_as_it_was_sent_unless_it_was_sent_otherwise() {
+        for args in [&["PING"][..], &["SET", "k", ""], &["SET", &"k".repeat(9), &"v".repeat(1_000)], &["DEL"; 12]] {
+            let command = Command::new(args);
+            let sent = [command.as_bytes(), b"*1\r\n$4\r\nPING\r\n"].concat();
+            assert_eq!(encoded(&sent).as_deref(), Some(command.as_bytes()));
+        }
+        // The second as long as it would be in the other form.
+        for inline in ["PING\r\n", "SET          k          v\r\n", "SET \"\\x01\" v\r\n"] {
+            assert_eq!(encoded(inline.as_bytes()), None, "{inline:?}");
+        }
+        let command = Command::new(&["SET", "k", "v"]);
+        let ranges = [(8, 3), (17, 1), (24, 1)].map(|(start, len)| ArgRange { start, len });
+        let whole = Argv::new(command.as_bytes(), &ranges);
+        assert_eq!(whole.encoded(), Some(command.as_bytes()));
+        assert_eq!(whole.skip(1).encoded(), None, "a part is another command");
+        assert_eq!(Argv::new(b"*kv", &[ArgRange { start: 0, len: 1 }, ArgRange { start: 1, len: 1 }]).encoded(), None);
+        assert_eq!(Argv::new(b"", &[]).encoded(), None);
     }
 }

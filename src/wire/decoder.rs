@@ -608,7 +608,7 @@ mod tests {
     use super::*;
     use crate::id::{Digest, Generation, HashSlot};
     use crate::wire::effect::Command;
-    use crate::wire::frame::{encode_raw, encoded_raw_bytes_max};
+    use crate::wire::frame::{Envelope, encoded_raw_bytes_max};
 
     #[test]
     fn frames_before_a_malformed_one_are_handed_out() {
@@ -629,7 +629,7 @@ mod tests {
         let frame = |offset: u64, args: &[&str], bytes: &mut Vec<u8>| {
             let command = Command::new(args);
             let mut out = vec![0; encoded_raw_bytes_max(command.as_bytes().len())];
-            let len = encode_raw(Offset::new(offset), command.as_bytes(), &mut out);
+            let len = Envelope::at(Offset::new(offset)).encode_raw(command.as_bytes(), &mut out);
             bytes.extend_from_slice(&out[..len]);
             format!("{offset} {args:?}")
         };

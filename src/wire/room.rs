@@ -81,7 +81,7 @@ mod tests {
     fn room_is_no_less_than_what_a_frame_takes() {
         let command = Command::new(&["APPEND", "key", "piece"]);
         let mut out = vec![0; 200];
-        let len = frame::encode_raw(Offset::MAX, command.as_bytes(), &mut out);
+        let len = frame::Envelope::at(Offset::MAX).encode_raw(command.as_bytes(), &mut out);
         for taken in [
             |room: &mut Room, _: &Command| room.take([6, 3, 5]),
             |room: &mut Room, command: &Command| room.take_command(command),
