@@ -1,11 +1,12 @@
 //! One `kevy` process: started on ports of its own in a directory of its own, and gone with its guard.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use redis::{Client, Connection, FromRedisValue, ToRedisArgs};
@@ -250,21 +251,57 @@ pub fn command(args: &[impl AsRef<std::ffi::OsStr>]) -> Command {
     command
 }
 
-/// The first of `count` ports in a row that are free and that no other test of this process was given. They lie below
-/// the range from which outgoing connections take theirs.
+/// The first of `count` ports in a row that are free and that no other test of this process was given.
 pub fn free_ports(count: u16) -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 12_000;
-    const SPAN: u16 = 20_000;
-    let start = (std::process::id() % u32::from(SPAN)) as u16;
-    for _ in 0..SPAN / count {
-        let taken = NEXT.fetch_add(count, Ordering::Relaxed);
-        let port = FIRST + ((u32::from(start) + u32::from(taken)) % u32::from(SPAN - count)) as u16;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = start_of(std::process::id());
+    for _ in 0..PORTS / count {
+        let taken = NEXT.fetch_add(count.into(), Ordering::Relaxed);
+        let Some(port) = row_at(start, taken, count) else { continue };
         if (port..port + count).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
             return port;
         }
     }
     panic!("no {count} free ports in a row");
+}
+
+/// Ports of tests: below the range from which outgoing connections take theirs.
+const FIRST_PORT: u16 = 12_000;
+/// How many there are.
+const PORTS: u16 = 20_000;
+
+/// Where among them a process begins. Processes that run at the same time have neighbouring ids: the golden ratio puts those far apart.
+fn start_of(process: u32) -> u32 {
+    let spread = u64::from(process.wrapping_mul(0x9E37_79B1)) * u64::from(PORTS);
+    (spread >> 32) as u32
+}
+
+/// The row of `count` ports behind `taken` ones; `None`: it would pass the end.
+fn row_at(start: u32, taken: u32, count: u16) -> Option<u16> {
+    let place = ((u64::from(start) + u64::from(taken)) % u64::from(PORTS)) as u16;
+    (place + count <= PORTS).then_some(FIRST_PORT + place)
+}
+
+#[test]
+fn no_port_is_given_twice_and_neighbouring_processes_begin_far_apart() {
+    let start = start_of(std::process::id());
+    let (mut given, mut taken) = (HashSet::new(), 0);
+    for count in [4, 1, 7, 3].into_iter().cycle() {
+        if taken + u32::from(count) > u32::from(PORTS) {
+            break;
+        }
+        if let Some(first) = row_at(start, taken, count) {
+            assert!(first >= FIRST_PORT && first + count <= FIRST_PORT + PORTS);
+            assert!((first..first + count).all(|port| given.insert(port)), "{first} + {count} was given before");
+        }
+        taken += u32::from(count);
+    }
+    for process in 1_000..1_020 {
+        for other in process + 1..1_020 {
+            let apart = start_of(process).abs_diff(start_of(other));
+            assert!(apart.min(u32::from(PORTS) - apart) > 500, "{process} and {other} are {apart} apart");
+        }
+    }
 }
 
 /// Listens on a port of [`free_ports`]. The socket with which it was found free may live on for a moment, in a process that another
