@@ -11,7 +11,8 @@ use crate::store::WatchFlag;
 use crate::store::command::{Spec, has_expired};
 use crate::wire::{ArgRange, Argv};
 
-/// Up to [`BATCH_FRAMES_MAX`](limits::BATCH_FRAMES_MAX) commands for one shard, in order; on the way back, their replies.
+/// Up to [`BATCH_FRAMES_MAX`](limits::BATCH_FRAMES_MAX) commands for one shard, in order; on the way back, their replies. Where these are
+/// many it comes back before all are executed, and is sent again once they are [taken](Self::next_reply).
 #[derive(Debug, Default)]
 pub struct CommandBatch {
     bytes: Vec<u8>,
@@ -19,6 +20,11 @@ pub struct CommandBatch {
     located: Vec<Located>,
     commands: Vec<Carried>,
     replies: Vec<u8>,
+    /// How many of the commands are executed, and of how many of those the reply was taken.
+    executed: usize,
+    taken: usize,
+    /// Bytes of replies over which no more are gathered; `None`: whatever they are.
+    replies_max: Option<usize>,
     recorded: Option<Recorded>,
     /// Whether they are one transaction, and what it depends on.
     transaction: Option<Guard>,
@@ -62,7 +68,8 @@ struct Carried {
     end_range: u32,
     first_place: u32,
     end_place: u32,
-    /// Where its reply ends, once there is one.
+    /// Where its reply begins and ends, once there is one.
+    reply_begin: usize,
     reply_end: usize,
 }
 
@@ -94,6 +101,7 @@ impl CommandBatch {
             end_range: self.ranges.len() as u32,
             first_place,
             end_place: self.located.len() as u32,
+            reply_begin: 0,
             reply_end: 0,
         });
     }
@@ -118,8 +126,13 @@ impl CommandBatch {
         self.aborted
     }
 
-    /// Executes all of it on the shard that owns the keys.
+    /// Executes it on the shard that owns the keys, from where it stopped before: all of it, unless the replies become too many.
     pub fn execute(&mut self, shard: &mut Shard, now: UnixMs) {
+        if self.executed > 0 {
+            debug_assert_eq!(self.taken, self.executed, "its replies are taken before it goes on");
+            self.replies.clear();
+            self.replies.shrink_to(limits::REPLY_BYTES_KEPT);
+        }
         let before = shard.recorded();
         match &self.transaction {
             None => self.execute_each(shard, now),
@@ -140,14 +153,20 @@ impl CommandBatch {
     }
 
     fn execute_each(&mut self, shard: &mut Shard, now: UnixMs) {
-        for at in &self.located {
+        let first = self.executed;
+        let first_place = self.commands.get(first).map_or(0, |carried| carried.first_place as usize);
+        for at in &self.located[first_place..] {
             shard.store.prefetch_line(*at);
         }
-        for at in &self.located {
+        for at in &self.located[first_place..] {
             shard.store.prefetch_entry(*at);
         }
-        let mut lap = Lap::begin(nanos());
-        for number in 0..self.commands.len() {
+        let mut lap = Lap::begin(first, nanos());
+        for number in first..self.commands.len() {
+            let is_over = self.replies_max.is_some_and(|most| self.replies.len() > most);
+            if is_over && self.transaction.is_none() {
+                break;
+            }
             let carried = self.commands[number];
             if lap.is_due(number, carried.spec) {
                 shard.meter.lap(&mut lap, number, nanos(), now, |number| self.command(number));
@@ -156,11 +175,15 @@ impl CommandBatch {
             let ranges = &self.ranges[carried.first_range as usize..carried.end_range as usize];
             let argv = Argv::new(&self.bytes[carried.first_byte..], ranges);
             let from = self.replies.len();
-            shard.execute(carried.spec, argv, at, now, &mut Reply::new(&mut self.replies, carried.protocol));
-            shard.meter.executed(carried.spec, &self.replies[from..]);
-            self.commands[number].reply_end = self.replies.len();
+            let mut left_out = Vec::new();
+            let out = if is_over { &mut left_out } else { &mut self.replies };
+            let begin = out.len();
+            shard.execute(carried.spec, argv, at, now, &mut Reply::new(out, carried.protocol));
+            shard.meter.executed(carried.spec, &out[begin..]);
+            (self.commands[number].reply_begin, self.commands[number].reply_end) = (from, self.replies.len());
+            self.executed = number + 1;
         }
-        shard.meter.lap(&mut lap, self.commands.len(), nanos(), now, |number| self.command(number));
+        shard.meter.lap(&mut lap, self.executed, nanos(), now, |number| self.command(number));
     }
 
     /// Command number `index`.
@@ -175,10 +198,33 @@ impl CommandBatch {
         self.recorded
     }
 
-    /// The reply to command number `index`, encoded.
+    /// The reply to command number `index` of those executed last, encoded.
     pub fn reply(&self, index: usize) -> &[u8] {
-        let begin = index.checked_sub(1).map_or(0, |before| self.commands[before].reply_end);
-        &self.replies[begin..self.commands[index].reply_end]
+        let Carried { reply_begin, reply_end, .. } = self.commands[index];
+        &self.replies[reply_begin..reply_end]
+    }
+
+    /// Takes the reply to the next command; `None`: that one is not executed yet.
+    pub fn next_reply(&mut self) -> Option<&[u8]> {
+        let index = self.taken;
+        self.taken += usize::from(index < self.executed);
+        (index < self.executed).then(|| self.reply(index))
+    }
+
+    /// Bytes of the replies to those executed last.
+    pub fn reply_bytes(&self) -> usize {
+        self.replies.len()
+    }
+
+    /// Whether some commands are not executed yet, and all replies of the others are taken.
+    pub fn is_to_go_on(&self) -> bool {
+        self.taken == self.executed && self.executed < self.commands.len()
+    }
+
+    /// Gathers no more replies once they have more than so many bytes. A transaction is executed whole: what it answers beyond is left
+    /// out, which is for clients that would not be told anyway.
+    pub fn set_replies_max(&mut self, most: Option<usize>) {
+        self.replies_max = most;
     }
 
     /// Bytes of memory that it holds, also where it is empty.
@@ -200,6 +246,7 @@ impl CommandBatch {
         self.ranges.clear();
         self.located.clear();
         self.commands.clear();
+        (self.executed, self.taken, self.replies_max) = (0, 0, None);
         self.recorded = None;
         self.transaction = None;
         self.aborted = None;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A command that concerns several shards, the node or the connection ends a run: everything before it is done first, so that a
-//! pipeline keeps its order.
+//! pipeline keeps its order. So do replies that are many: they are handed out before more of them are made.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -132,6 +132,9 @@ pub(super) async fn tell(
     out: &mut Vec<u8>,
 ) -> std::io::Result<()> {
     local.stream_first().await;
+    if let Some(bytes) = client.left_out {
+        return Err(give_up(client, bytes));
+    }
     if client.me.takes_pushes() {
         client.me.take_pushed(out);
         client.me.set_sending(out.len());
@@ -155,22 +158,23 @@ async fn send_within(
     client: &ClientSession,
     out: &[u8],
 ) -> std::io::Result<()> {
-    let given_up = || {
-        let me = &client.me;
-        tracing::warn!(client = me.address, id = me.id, bytes = out.len(), "closed: it does not read its replies");
-        Err(std::io::ErrorKind::TimedOut.into())
-    };
     if limit.is_over_hard(out.len()) {
-        return given_up();
+        return Err(give_up(client, out.len()));
     }
     if !limit.is_over_soft(out.len()) {
         return stream.write_all(out).await;
     }
     let too_long = async {
         sleep(Duration::from_secs(limit.soft_seconds)).await;
-        given_up()
+        Err(give_up(client, out.len()))
     };
     stream.write_all(out).or(too_long).await
+}
+
+fn give_up(client: &ClientSession, bytes: usize) -> std::io::Error {
+    let me = &client.me;
+    tracing::warn!(client = me.address, id = me.id, bytes, "closed: it does not read its replies");
+    std::io::ErrorKind::TimedOut.into()
 }
 
 /// What comes after the replies.
@@ -205,6 +209,11 @@ async fn execute_all(
     out: &mut Vec<u8>,
 ) -> Flow {
     let begun = nanos();
+    let most = node.settings.borrow().output_limits.normal.gathered_max();
+    run.go_on(local, client, most, out).await;
+    if !run.is_told() {
+        return Flow::GoOn;
+    }
     loop {
         let count = match requests.fill(limits::BATCH_FRAMES_MAX) {
             Ok(0) => return Flow::Read,
@@ -217,14 +226,18 @@ async fn execute_all(
         let admission = Admission::now(local, node);
         let mut next = 0;
         while next < count {
+            if out.len() > most {
+                requests.release(next);
+                return Flow::GoOn;
+            }
             // Mostly there is nothing to be looked at for each command.
             let careful = !client.is_plain() || node.looks_closely();
             next = run.gather(local, &admission, requests, next, if careful { next } else { count });
             if !run.is_empty() {
-                run.execute(local, requests, client, out).await;
+                next = run.execute(local, requests, client, most, out).await;
             }
-            if next == count {
-                break;
+            if next == count || out.len() > most {
+                continue;
             }
             let argv = requests.command(next);
             next += 1;
@@ -240,7 +253,8 @@ async fn execute_all(
             if careful {
                 run.gather(local, &admission, requests, next - 1, next);
                 if !run.is_empty() {
-                    run.execute(local, requests, client, out).await;
+                    // One command is executed, however long its reply.
+                    run.execute(local, requests, client, most, out).await;
                     client.keep_wanted(from, out);
                     continue;
                 }
@@ -418,6 +432,8 @@ struct Run {
     located: Vec<Located>,
     /// By shard: what goes there.
     batches: Vec<Option<Box<CommandBatch>>>,
+    /// How many of the commands that went to batches have their reply in its place.
+    told: usize,
     /// Whether all of it is of this shard.
     here: bool,
 }
@@ -447,8 +463,10 @@ impl Run {
         from: usize,
         to: usize,
     ) -> usize {
+        debug_assert!(self.is_told(), "it is over");
         self.commands.clear();
         self.located.clear();
+        self.told = 0;
         self.here = true;
         let (me, shards) = (local.id(), local.count());
         let core = local.core();
@@ -493,19 +511,18 @@ impl Run {
         to
     }
 
+    /// Executes it until its replies are more than `most` bytes with those that are there; returns the number of the first command that
+    /// is still to be gathered. What went to batches is copied, and not gathered again: see [`go_on`](Self::go_on).
     async fn execute(
         &mut self,
         local: &Rc<Local>,
         requests: &RequestDecoder,
         client: &mut ClientSession,
+        most: usize,
         out: &mut Vec<u8>,
-    ) {
-        if let Some(last) = self.commands.last() {
-            client.me.last.set(last.spec.name);
-        }
+    ) -> usize {
         if self.here {
-            self.execute_here(local, requests, client, out);
-            return;
+            return self.execute_here(local, requests, client, most, out);
         }
         let protocol = client.protocol;
         self.batches.resize_with(local.count().get() as usize, || None);
@@ -514,37 +531,68 @@ impl Run {
             let at = &self.located[planned.first_place..planned.end_place];
             batch.push(planned.spec, protocol, requests.command(planned.index), at);
         }
+        self.go_on(local, client, most, out).await;
+        self.commands.last().map_or(0, |planned| planned.index + 1)
+    }
+
+    /// Whether nothing of it is left to be executed or told.
+    fn is_told(&self) -> bool {
+        self.here || self.told == self.commands.len()
+    }
+
+    /// Executes what is left of it on the shards that own the keys, and puts the replies in their order, until those are more than `most`
+    /// bytes: a shard whose replies are many stops, and goes on when this is called again.
+    async fn go_on(&mut self, local: &Rc<Local>, client: &mut ClientSession, most: usize, out: &mut Vec<u8>) {
+        while !self.is_told() && out.len() <= most {
+            // A share for each shard, and again for those whose replies were told, until there are so many in their order.
+            let going = self.batches.iter().flatten().filter(|batch| batch.is_to_go_on()).count();
+            self.execute_there(local, client, (most - out.len()) / going.max(1), out).await;
+        }
+    }
+
+    async fn execute_there(&mut self, local: &Rc<Local>, client: &mut ClientSession, most: usize, out: &mut Vec<u8>) {
+        let mut executed: Vec<ShardId> = Vec::new();
         let mut answers: Vec<(ShardId, Awaited)> = Vec::new();
-        for owner in local.count().shards().filter(|owner| *owner != local.id()) {
-            if let Some(batch) = self.batches[owner.index()].take() {
+        for owner in local.count().shards() {
+            let slot = &mut self.batches[owner.index()];
+            let Some(mut batch) = slot.take_if(|batch| batch.is_to_go_on()) else { continue };
+            batch.set_replies_max(Some(most));
+            executed.push(owner);
+            if owner == local.id() {
+                *slot = Some(batch);
+            } else {
                 answers.push((owner, Box::pin(local.send(owner, Request::Commands(batch)).await)));
             }
         }
-        if let Some(batch) = &mut self.batches[local.id().index()] {
+        if executed.contains(&local.id())
+            && let Some(batch) = &mut self.batches[local.id().index()]
+        {
             batch.execute(&mut local.core(), unix_now());
         }
         local.stream_first().await;
         for (owner, answer) in answers {
-            if let Answer::Commands(batch) = answer.await {
-                self.batches[owner.index()] = Some(batch);
+            match answer.await {
+                Answer::Commands(batch) => self.batches[owner.index()] = Some(batch),
+                Answer::Called(_) | Answer::Taken => unreachable!("commands are answered by commands"),
             }
         }
-        let mut taken = vec![0; self.batches.len()];
-        for planned in &self.commands {
-            let owner = planned.owner.index();
-            if let Some(batch) = &self.batches[owner] {
-                out.extend_from_slice(batch.reply(taken[owner]));
-                taken[owner] += 1;
-            }
-        }
-        for (shard, batch) in local.count().shards().zip(&mut self.batches) {
-            if let Some(batch) = batch.take() {
+        for owner in executed {
+            if let Some(batch) = &self.batches[owner.index()] {
+                out.reserve(batch.reply_bytes());
                 if let Some(recorded) = batch.recorded() {
-                    client.written.note(shard, recorded);
+                    client.written.note(owner, recorded);
                 }
-                local.recycle(batch);
             }
         }
+        while let Some(planned) = self.commands.get(self.told) {
+            let Some(reply) = self.batches[planned.owner.index()].as_mut().and_then(|batch| batch.next_reply()) else {
+                return;
+            };
+            client.me.last.set(planned.spec.name);
+            out.extend_from_slice(reply);
+            self.told += 1;
+        }
+        self.batches.iter_mut().filter_map(Option::take).for_each(|batch| local.recycle(batch));
     }
 
     /// Nothing is copied and nothing is allocated: from the client's bytes to the reply and the backlog.
@@ -553,8 +601,9 @@ impl Run {
         local: &Local,
         requests: &RequestDecoder,
         client: &mut ClientSession,
+        most: usize,
         out: &mut Vec<u8>,
-    ) {
+    ) -> usize {
         let mut core = local.core();
         let before = core.recorded();
         for at in &self.located {
@@ -566,21 +615,29 @@ impl Run {
             let planned: &Planned = &self.commands[number];
             (planned.spec, requests.command(planned.index))
         };
-        let mut lap = Lap::begin(nanos());
-        for (number, planned) in self.commands.iter().enumerate() {
-            if lap.is_due(number, planned.spec) {
-                core.meter.lap(&mut lap, number, nanos(), now, command);
+        let mut lap = Lap::begin(0, nanos());
+        let mut executed = 0;
+        for planned in &self.commands {
+            if lap.is_due(executed, planned.spec) {
+                core.meter.lap(&mut lap, executed, nanos(), now, command);
             }
             let at = &self.located[planned.first_place..planned.end_place];
             let from = reply.len();
             core.execute(planned.spec, requests.command(planned.index), at, now, &mut reply);
             core.meter.executed(planned.spec, reply.since(from));
+            executed += 1;
+            if reply.len() > most {
+                break;
+            }
         }
-        core.meter.lap(&mut lap, self.commands.len(), nanos(), now, command);
+        core.meter.lap(&mut lap, executed, nanos(), now, command);
         if let Some(recorded) = core.recorded()
             && before != Some(recorded)
         {
             client.written.note(local.id(), recorded);
         }
+        let Some(last) = self.commands[..executed].last() else { return 0 };
+        client.me.last.set(last.spec.name);
+        last.index + 1
     }
 }

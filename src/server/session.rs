@@ -25,6 +25,8 @@ pub(super) struct ClientSession {
     pub queue: Option<Queue>,
     /// The keys that the next transaction depends on.
     pub watching: Option<Watching>,
+    /// Bytes of replies that were over its limit, so that others were not kept: it goes.
+    pub left_out: Option<usize>,
 }
 
 /// Which replies a client wants, as it said with `CLIENT REPLY`.
@@ -86,6 +88,7 @@ impl ClientSession {
             authenticated,
             queue: None,
             watching: None,
+            left_out: None,
         }
     }
 
@@ -108,6 +111,11 @@ impl ClientSession {
         (self.queue, self.watching) = (None, None);
         self.me.queued.set(None);
         self.me.watches.set(0);
+    }
+
+    /// Whether it wants the reply to the command that is executed now.
+    pub fn wants_reply(&self) -> bool {
+        matches!(self.replies, Replies::On | Replies::SkipNext)
     }
 
     /// Takes the reply that begins at `from` back, where the client does not want it.

@@ -15,6 +15,7 @@ use super::config::{Config, ConfigError};
 use super::node::Node;
 use super::size::Size;
 use crate::id::ShardId;
+use crate::limits;
 use crate::runtime::local::{Local, unix_now};
 use crate::shard::Role;
 use crate::shard::meter::Limits;
@@ -117,6 +118,17 @@ impl OutputLimit {
     /// Whether so many bytes are too many at once.
     pub fn is_over_hard(self, bytes: usize) -> bool {
         self.hard > 0 && bytes as u64 > self.hard
+    }
+
+    /// Bytes of replies over which a pipeline hands them out: more would be memory for nothing, unless it is the limit itself that is to
+    /// be found passed.
+    pub fn gathered_max(self) -> usize {
+        limits::REPLY_BYTES_KEPT.max(usize::try_from(self.hard.max(self.soft)).unwrap_or(usize::MAX))
+    }
+
+    /// Bytes over which it goes at once, if there is such a limit.
+    pub fn most_at_once(self) -> Option<usize> {
+        (self.hard > 0).then(|| usize::try_from(self.hard).unwrap_or(usize::MAX))
     }
 
     /// Whether so many bytes are too many in the long run.

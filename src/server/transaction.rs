@@ -219,7 +219,9 @@ pub(super) async fn exec(local: &Rc<Local>, node: &Rc<Node>, client: &mut Client
         abort(client, refused, out);
         return true;
     }
-    let mut replies = vec![Vec::new(); commands.len()];
+    // Who is told what is published has its limit for all of that together.
+    let most = node.settings.borrow().output_limits.normal.most_at_once().filter(|_| !client.me.takes_pushes());
+    let mut replies = Replies::new(commands.len(), most);
     match execute_store(local, &commands, argv, watching, client, &mut replies).await {
         Ok(()) => {}
         Err(Aborted::Changed) => {
@@ -231,15 +233,42 @@ pub(super) async fn exec(local: &Rc<Local>, node: &Rc<Node>, client: &mut Client
             return true;
         }
     }
+    if client.wants_reply() && most.is_some_and(|most| replies.bytes > most) {
+        client.left_out = Some(replies.bytes);
+    }
     Reply::new(out, client.protocol).array(commands.len());
     let mut goes_on = true;
     for (index, command) in commands.iter().enumerate() {
         match command.place {
             Place::Server => goes_on &= execute_server(local, node, client, command.spec, argv(index), out).await,
-            Place::Shard(_) | Place::Several => out.extend_from_slice(&replies[index]),
+            Place::Shard(_) | Place::Several => out.append(&mut replies.each[index]),
         }
     }
     goes_on
+}
+
+/// The replies to the commands of a transaction. All of it is executed, whatever it answers: what is over the limit of its client, which
+/// goes for that, is not kept.
+struct Replies {
+    each: Vec<Vec<u8>>,
+    /// Bytes of them.
+    bytes: usize,
+    /// Bytes over which no more are kept; `None`: whatever they are.
+    most: Option<usize>,
+}
+
+impl Replies {
+    fn new(commands: usize, most: Option<usize>) -> Replies {
+        Replies { each: vec![Vec::new(); commands], bytes: 0, most }
+    }
+
+    /// Keeps the reply to command number `index`.
+    fn keep(&mut self, index: usize, reply: &[u8]) {
+        if self.most.is_none_or(|most| self.bytes <= most) {
+            self.bytes += reply.len();
+            self.each[index] = reply.to_vec();
+        }
+    }
 }
 
 /// A queued command, as it will be executed.
@@ -285,7 +314,7 @@ async fn execute_store<'a>(
     argv: impl Fn(usize) -> Argv<'a>,
     watching: Option<Watching>,
     client: &mut ClientSession,
-    replies: &mut [Vec<u8>],
+    replies: &mut Replies,
 ) -> Result<(), Aborted> {
     let mut guard = None;
     if let Some(watching) = watching {
@@ -314,7 +343,9 @@ async fn execute_store<'a>(
             Place::Several => {
                 execute_parts(local, &mut parts, guard.take().unwrap_or_default(), &planned, client, replies).await?;
                 planned.clear();
-                across::execute(local, command.spec, argv(index), client, &mut replies[index]).await;
+                let mut reply = Vec::new();
+                across::execute(local, command.spec, argv(index), client, &mut reply).await;
+                replies.keep(index, &reply);
             }
             Place::Server => {}
         }
@@ -329,12 +360,13 @@ async fn execute_parts(
     guard: Guard,
     planned: &[(usize, ShardId)],
     client: &mut ClientSession,
-    replies: &mut [Vec<u8>],
+    replies: &mut Replies,
 ) -> Result<(), Aborted> {
     let mut answers = Vec::new();
     for (owner, part) in local.count().shards().zip(parts.iter_mut()) {
         let Some(mut batch) = part.take() else { continue };
         batch.set_transaction(guard.clone());
+        batch.set_replies_max(replies.most);
         if owner == local.id() {
             *part = Some(batch);
         } else {
@@ -357,7 +389,7 @@ async fn execute_parts(
         let Some(batch) = &parts[owner.index()] else { continue };
         match batch.aborted() {
             Some(why) => aborted = Some(why),
-            None => replies[*index].extend_from_slice(batch.reply(taken[owner.index()])),
+            None => replies.keep(*index, batch.reply(taken[owner.index()])),
         }
         taken[owner.index()] += 1;
     }

@@ -99,10 +99,10 @@ pub struct Lap {
 }
 
 impl Lap {
-    /// A run begins at `nanos`.
+    /// A run begins at `nanos`, or goes on, with command number `first`.
     #[inline]
-    pub fn begin(nanos: u64) -> Lap {
-        Lap { first: 0, begun: nanos, was_light: false }
+    pub fn begin(first: usize, nanos: u64) -> Lap {
+        Lap { first, begun: nanos, was_light: false }
     }
 
     /// Whether the clock is to be read before command number `at` of the run is executed: it is timed by itself.
@@ -369,7 +369,7 @@ mod tests {
             .map(|name| find(name.as_bytes()).unwrap())
             .collect();
         let mut meter = Meter::new();
-        let mut lap = Lap::begin(0);
+        let mut lap = Lap::begin(0, 0);
         let mut reads = 0;
         let command = |at: usize| (run[at], Argv::new(&[], &[]));
         for (at, spec) in run.iter().enumerate() {

@@ -47,6 +47,84 @@ fn a_client_that_does_not_read_its_replies_goes_when_there_is_a_limit() {
 }
 
 #[test]
+fn replies_are_not_gathered_beyond_what_a_client_may_leave_unread() {
+    let large = vec![b'x'; 16 << 20];
+    for (shards, limit) in [(1, Some("normal 32mb 0 0")), (3, Some("normal 32mb 0 0")), (1, None), (3, None)] {
+        let flags = limit.map_or(vec![], |limit| vec!["--client-output-buffer-limit", limit]);
+        let node = Kevy::start(shards, &[&["--role", "standalone"], &flags[..]].concat());
+        let mut other = node.connect();
+        for key in ["a", "b", "c", "d"] {
+            redis::cmd("SET").arg(key).arg(&large).exec(&mut other).expect("SET");
+        }
+        let before = node.peak_memory();
+        // Each shard may hold a reply beyond its share.
+        for (greeting, most) in
+            [("", (85 + 16 * u64::from(shards)) << 20), ("MULTI\r\n", (100 + 48 * u64::from(shards)) << 20)]
+        {
+            // Whoever has no limit may ask for all of a transaction at once.
+            if !greeting.is_empty() && limit.is_none() {
+                continue;
+            }
+            let mut client = connect(&node);
+            let closed = node.log().matches("it does not read its replies").count();
+            let script = [greeting, &"GET a\r\nGET b\r\nGET c\r\nGET d\r\n".repeat(16)].concat();
+            client.write_all(script.as_bytes()).expect("it is open");
+            if !greeting.is_empty() {
+                client.write_all(b"INCR executed\r\nEXEC\r\n").expect("it is open");
+            }
+            if limit.is_some() {
+                wait_until("the log says why", || node.log().matches("it does not read its replies").count() > closed);
+                ends(&mut client);
+            } else {
+                // What it does not read waits in the socket, and one reply beside it; then it reads.
+                assert_eq!(redis::cmd("PING").query::<String>(&mut other).expect("the others go on"), "PONG");
+                let one = [b"$16777216\r\n", &large[..], b"\r\n"].concat();
+                let mut answer = vec![0; one.len()];
+                for number in 0..64 {
+                    client.read_exact(&mut answer).expect("all are answered");
+                    assert!(answer == one, "number {number}");
+                }
+            }
+            let grown = node.peak_memory() - before;
+            assert!(grown < most, "{shards} shards, {limit:?}, {greeting:?}: {before} bytes, then {grown} more");
+        }
+        let executed: Option<u64> = redis::cmd("GET").arg("executed").query(&mut other).expect("GET");
+        assert_eq!(executed, limit.map(|_| 1), "a transaction is executed whole");
+    }
+}
+
+#[test]
+fn a_pipeline_whose_replies_are_many_keeps_its_order_over_shards() {
+    for shards in [1, 3] {
+        let node = Kevy::start(shards, &["--role", "standalone"]);
+        let mut pipe = redis::pipe();
+        for number in 0..9 {
+            pipe.cmd("SET").arg(format!("large:{number}")).arg(format!("{number}").repeat(700_000)).ignore();
+        }
+        pipe.query::<()>(&mut node.connect()).expect("SET");
+        // Every shard has large replies and counters, and a command of several shards now and then.
+        let mut pipe = redis::pipe();
+        let mut expected = Vec::new();
+        for round in 0..300_i64 {
+            pipe.cmd("INCR").arg(format!("count:{}", round % 7));
+            expected.push(redis::Value::Int(round / 7 + 1));
+            let number = round * 5 % 9;
+            pipe.cmd("GET").arg(format!("large:{number}"));
+            expected.push(redis::Value::BulkString(format!("{number}").repeat(700_000).into_bytes()));
+            if round % 11 == 0 {
+                pipe.cmd("EXISTS").arg("large:1").arg("large:2").arg("large:3");
+                expected.push(redis::Value::Int(3));
+            }
+        }
+        let answers: Vec<redis::Value> = pipe.query(&mut node.connect()).expect("all are answered");
+        assert_eq!(answers.len(), expected.len());
+        let wrong = answers.iter().zip(&expected).position(|(answer, expected)| answer != expected);
+        assert_eq!(wrong, None, "{shards} shards");
+        assert!(node.peak_memory() < 150 << 20, "{} bytes", node.peak_memory());
+    }
+}
+
+#[test]
 fn those_who_listen_and_do_not_read_go() {
     let node = Kevy::start(2, &["--role", "standalone", "--client-output-buffer-limit", "pubsub 1mb 0 0"]);
     let mut other = node.connect();
