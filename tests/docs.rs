@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use kevy_replicate::store::command::{absent, docs, find};
+use kevy_replicate::store::command::{absent, docs, find, table};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -59,6 +59,7 @@ fn the_tables_of_commands_are_made_of_the_command_table() {
     let page = Path::new(ROOT).join("docs/commands.md");
     let text = fs::read_to_string(&page).unwrap();
     let expected = between(&text, "commands", &there());
+    let expected = between(&expected, "subcommands", &there_within());
     let expected = between(&expected, "absent", &not_there());
     if std::env::var_os("KEVY_WRITE_DOCS").is_some() {
         fs::write(&page, &expected).unwrap();
@@ -83,11 +84,23 @@ fn there() -> String {
     table
 }
 
+/// Every subcommand that there is, by command.
+fn there_within() -> String {
+    let mut table = "| command | subcommands |\n|---|---|\n".to_owned();
+    for spec in table::all().iter().filter(|spec| spec.has_subcommands()) {
+        let names = spec.subcommands().iter().map(|sub| sub.name.split_once('|').map_or("", |(_, name)| name));
+        let names: Vec<String> = names.map(|name| format!("`{}`", name.to_ascii_uppercase())).collect();
+        table += &format!("| `{}` | {} |\n", spec.name.to_ascii_uppercase(), names.join(" "));
+    }
+    table
+}
+
 /// Every command that there is none of on purpose, by reason.
 fn not_there() -> String {
     let mut table = "| commands | why |\n|---|---|\n".to_owned();
     for absent in absent::all() {
-        let names: Vec<String> = absent.names.iter().map(|name| format!("`{}`", name.to_ascii_uppercase())).collect();
+        let shown = |name: &&str| format!("`{}`", name.replace('|', " ").to_ascii_uppercase());
+        let names: Vec<String> = absent.names.iter().map(shown).collect();
         table += &format!("| {} | {} |\n", names.join(" "), absent.why);
     }
     table

@@ -40,7 +40,7 @@ pub(super) async fn execute(
 ) -> bool {
     let protocol = client.protocol;
     let mut reply = Reply::new(out, protocol);
-    match spec.name {
+    match spec.verb() {
         "select" => match number::integer(argv.arg(1)) {
             Some(0) => reply.ok(),
             Some(_) => reply.error("ERR DB index is out of range"),
@@ -69,7 +69,8 @@ pub(super) async fn execute(
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             reply.integer(now.saturating_sub(uptime) as i64);
         }
-        "acl" => acl(argv, &mut reply),
+        // Of ACL there is WHOAMI alone, and one user.
+        "acl" => reply.bulk(b"default"),
         "client" => client_command::execute(local, client, argv, out).await,
         "command" => introspect::command(argv, &mut reply),
         "cluster" => cluster::execute(local, node, client, argv, out).await,
@@ -116,16 +117,6 @@ pub(super) async fn execute(
     }
     true
 }
-
-/// `ACL WHOAMI`; there is one user.
-fn acl(argv: Argv<'_>, reply: &mut Reply<'_>) {
-    match argv.arg(1).to_ascii_lowercase().as_slice() {
-        b"whoami" if argv.len() == 2 => reply.bulk(b"default"),
-        _ => reply.error(NO_USERS),
-    }
-}
-
-const NO_USERS: &str = "ERR ACL is not supported: kevy has no users but default, whose password is requirepass; only ACL WHOAMI is answered";
 
 /// Executes `AUTH [user] password`.
 fn auth(node: &Node, client: &mut ClientSession, argv: Argv<'_>, out: &mut Vec<u8>) {

@@ -8,7 +8,7 @@ use super::session::{ClientSession, Replies};
 use crate::resp::{Protocol, Reply};
 use crate::runtime::clock::now;
 use crate::runtime::local::Local;
-use crate::store::command::number;
+use crate::store::command::{Refusal, number};
 use crate::wire::Argv;
 
 /// Executes `CLIENT`.
@@ -24,7 +24,7 @@ pub(super) async fn execute(local: &Rc<Local>, client: &mut ClientSession, argv:
         }
         (b"setname", 3) => set_name(client, argv.arg(2), &mut reply),
         (b"setinfo", 4) => set_info(client, argv, &mut reply),
-        (b"info", 2) => reply.verbatim("txt", line(&client.me, sub_name(&sub)).as_bytes()),
+        (b"info", 2) => reply.verbatim("txt", line(&client.me).as_bytes()),
         (b"list", _) => list(local, protocol, argv, out).await,
         (b"kill", 3..) => kill(local, client, argv, out).await,
         (b"no-evict", 3) => switch(argv.arg(2), &mut reply, |on| client.me.no_evict.set(on)),
@@ -46,42 +46,13 @@ pub(super) async fn execute(local: &Rc<Local>, client: &mut ClientSession, argv:
         }
         (b"unblock", 3 | 4) => unblock(local, protocol, argv, out).await,
         (b"getredir", 2) => reply.integer(-1),
-        (b"tracking" | b"caching" | b"trackinginfo", _) => {
-            reply.error(
-                "ERR CLIENT TRACKING is not supported: kevy does not follow what clients keep of what they read",
-            );
-        }
         (b"help", 2) => {
             reply.array(HELP.len());
             HELP.iter().for_each(|line| reply.simple(line));
         }
-        (known, _) if SUBCOMMANDS.contains(&known) => {
-            let known = String::from_utf8_lossy(known);
-            reply.error(format_args!("ERR wrong number of arguments for 'client|{known}' command"));
-        }
-        _ => {
-            let sub = String::from_utf8_lossy(argv.arg(1)).into_owned();
-            reply.error(crate::store::command::Refusal::UnknownSubcommand("client", sub));
-        }
+        _ => reply.error(Refusal::misused("client", argv.arg(1))),
     }
 }
-
-const SUBCOMMANDS: [&[u8]; 14] = [
-    b"id",
-    b"getname",
-    b"setname",
-    b"setinfo",
-    b"info",
-    b"list",
-    b"kill",
-    b"no-evict",
-    b"no-touch",
-    b"reply",
-    b"pause",
-    b"unpause",
-    b"unblock",
-    b"getredir",
-];
 
 const HELP: [&str; 15] = [
     "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -100,10 +71,6 @@ const HELP: [&str; 15] = [
     "UNBLOCK <id> [TIMEOUT|ERROR]",
     "GETREDIR",
 ];
-
-fn sub_name(sub: &[u8]) -> &'static str {
-    if sub == b"info" { "client|info" } else { "client|list" }
-}
 
 fn is_printable(text: &[u8]) -> bool {
     text.iter().all(|byte| (b'!'..=b'~').contains(byte))
@@ -155,7 +122,7 @@ fn switch(value: &[u8], reply: &mut Reply<'_>, set: impl FnOnce(bool)) {
 }
 
 /// The line of one client, as `CLIENT LIST` shows it.
-fn line(client: &Client, asking: &str) -> String {
+fn line(client: &Client) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let last = client.last.get();
     let subscribed = client.subscribed.borrow();
@@ -182,7 +149,6 @@ fn line(client: &Client, asking: &str) -> String {
         flags.push('N');
     }
     let protocol = if client.protocol.get() == Protocol::Resp3 { 3 } else { 2 };
-    let last = if last == "client" { asking } else { last };
     let now = now();
     let output = client.output_bytes();
     format!(
@@ -248,10 +214,7 @@ async fn list(local: &Rc<Local>, protocol: Protocol, argv: Argv<'_>, out: &mut V
                 && ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
         };
         let all = Node::here().clients.all();
-        all.iter()
-            .filter(|client| fits(client))
-            .map(|client| (client.id, line(client, "client|list")))
-            .collect::<Vec<_>>()
+        all.iter().filter(|client| fits(client)).map(|client| (client.id, line(client))).collect::<Vec<_>>()
     };
     let mut lines: Vec<(u64, String)> = local.call_all(show).await.into_iter().flatten().collect();
     lines.sort();

@@ -93,7 +93,7 @@ pub(super) async fn execute(
 ) {
     let protocol = client.protocol;
     let sub = argv.arg(1).to_ascii_lowercase();
-    if !node.shared.config.emulates_cluster {
+    if !node.shared.config.emulates_cluster && sub != b"help" {
         return Reply::new(out, protocol).error("ERR This instance has cluster support disabled");
     }
     match (sub.as_slice(), argv.len()) {
@@ -137,21 +137,28 @@ pub(super) async fn execute(
             }
         }
         (b"links", 2) => Reply::new(out, protocol).array(0),
-        (
-            b"addslots" | b"addslotsrange" | b"bumpepoch" | b"delslots" | b"delslotsrange" | b"failover" | b"flushslots"
-            | b"forget" | b"meet" | b"replicate" | b"reset" | b"saveconfig" | b"set-config-epoch" | b"setslot"
-            | b"count-failure-reports",
-            _,
-        ) => Reply::new(out, protocol).error(format_args!(
-            "ERR CLUSTER {} is not supported: kevy is not a cluster that could be managed; REPLICAOF says who follows whom",
-            String::from_utf8_lossy(&sub).to_ascii_uppercase()
-        )),
-        (other, _) => {
-            let other = String::from_utf8_lossy(other).into_owned();
-            Reply::new(out, protocol).error(Refusal::UnknownSubcommand("cluster", other));
+        (b"help", 2) => {
+            let mut reply = Reply::new(out, protocol);
+            reply.array(HELP.len());
+            HELP.iter().for_each(|line| reply.simple(line));
         }
+        _ => Reply::new(out, protocol).error(Refusal::misused("cluster", argv.arg(1))),
     }
 }
+
+const HELP: [&str; 11] = [
+    "CLUSTER <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "COUNTKEYSINSLOT <slot>",
+    "GETKEYSINSLOT <slot> <count>",
+    "INFO",
+    "KEYSLOT <key>",
+    "LINKS",
+    "MYID",
+    "NODES",
+    "REPLICAS <node-id>",
+    "SHARDS",
+    "SLOTS",
+];
 
 const BAD_SLOT: &str = "ERR Invalid or out of range slot";
 

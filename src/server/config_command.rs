@@ -10,7 +10,7 @@ use super::settings;
 use crate::resp::{Protocol, Reply};
 use crate::runtime::local::Local;
 use crate::runtime::watchdog::Progress;
-use crate::store::command::Refusal;
+use crate::store::command::refusal::SYNTAX;
 use crate::wire::Argv;
 
 /// Executes `CONFIG`.
@@ -57,11 +57,8 @@ pub(super) async fn execute(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, 
             reply.array(HELP.len());
             HELP.iter().for_each(|line| reply.simple(line));
         }
-        (known @ (b"get" | b"set" | b"rewrite" | b"resetstat"), _) => {
-            let known = String::from_utf8_lossy(known);
-            reply.error(format_args!("ERR wrong number of arguments for 'config|{known}' command"));
-        }
-        (other, _) => reply.error(Refusal::UnknownSubcommand("config", String::from_utf8_lossy(other).into_owned())),
+        // A name without its value.
+        _ => reply.error(SYNTAX),
     }
 }
 

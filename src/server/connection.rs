@@ -244,7 +244,8 @@ async fn execute_all(
             let from = out.len();
             let Some(spec) = look(local, node, &admission, client, argv, out) else {
                 if out.get(from) == Some(&b'-') {
-                    local.core().meter.rejected(find(argv.arg(0)), &out[from..]);
+                    let named = find(argv.arg(0)).and_then(|spec| spec.named(argv).ok());
+                    local.core().meter.rejected(named, &out[from..]);
                 }
                 client.keep_wanted(from, out);
                 continue;
@@ -296,6 +297,13 @@ fn look(
         unknown(argv, &mut Reply::new(out, client.protocol));
         return None;
     };
+    let spec = match spec.named(argv) {
+        Ok(named) => named,
+        Err(refusal) => {
+            refuse(client, spec, &refusal, out);
+            return None;
+        }
+    };
     if !spec.fits(argv.len()) {
         refuse(client, spec, &Refusal::Arity(spec.name), out);
         return None;
@@ -343,7 +351,7 @@ async fn paused(node: &Node, client: &ClientSession, spec: &Spec) {
             || matches!(spec.name, "publish" | "spublish")
             || spec.name == "exec" && client.queue.as_ref().is_some_and(transaction::Queue::writes);
         // Who paused must be able to go on.
-        if spec.name == "client" || pause.writes_only && !writes {
+        if spec.verb() == "client" || pause.writes_only && !writes {
             return;
         }
         sleep_until(pause.until.min(now().plus_ms(limits::TICK_MS))).await;
@@ -472,7 +480,11 @@ impl Run {
         let core = local.core();
         for index in from..to {
             let argv = requests.command(index);
-            let Some(spec) = find(argv.arg(0)) else { return index };
+            let Some(mut spec) = find(argv.arg(0)) else { return index };
+            if spec.has_subcommands() {
+                let Ok(named) = spec.named(argv) else { return index };
+                spec = named;
+            }
             let is_stores = matches!(spec.handler, Handler::Store { .. });
             if !is_stores || !spec.fits(argv.len()) || spec.flags.has(Flags::BLOCKING) {
                 return index;

@@ -18,7 +18,7 @@ use crate::runtime::local::Local;
 use crate::runtime::turn::Turn;
 use crate::shard::Role;
 use crate::snapshot::{AsOf, Copy, Keyspace, SumId, Summed};
-use crate::store::command::{Refusal, number};
+use crate::store::command::number;
 use crate::store::value::Value;
 use crate::store::value::list::End;
 use crate::store::{KeyspaceStore, ValueRef};
@@ -76,14 +76,9 @@ pub(super) async fn digest_of_all(local: &Rc<Local>, client: &Client) -> Result<
 /// `KEVY …`.
 pub(super) async fn execute(local: &Rc<Local>, client: &Client, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     let subcommand = argv.arg(1).to_ascii_lowercase();
-    let slots = match subcommand.as_slice() {
-        b"digest" | b"probe" | b"probed" if argv.len() == 4 => range(argv.arg(2), argv.arg(3)),
-        _ => {
-            let name = String::from_utf8_lossy(argv.arg(1)).into_owned();
-            return Reply::new(out, protocol).error(Refusal::UnknownSubcommand("kevy", name));
-        }
+    let Some(slots) = range(argv.arg(2), argv.arg(3)) else {
+        return Reply::new(out, protocol).error("ERR Invalid or out of range slot");
     };
-    let Some(slots) = slots else { return Reply::new(out, protocol).error("ERR Invalid or out of range slot") };
     let digests = match subcommand.as_slice() {
         b"digest" => digests(local, client, slots, Ask::Digest).await,
         b"probe" => digests(local, client, slots, Ask::Probe).await,

@@ -9,7 +9,8 @@ use crate::resp::{Protocol, Reply};
 use crate::runtime::local::{Local, unix_now};
 use crate::shard::meter::{Latency, Slow, Stats};
 use crate::snapshot::Keyspace;
-use crate::store::command::{Refusal, find, has_expired, number, object};
+use crate::store::command::refusal::{NOT_AN_INTEGER, SYNTAX};
+use crate::store::command::{Refusal, has_expired, number, object, table};
 use crate::wire::Argv;
 
 /// Executes `SLOWLOG`.
@@ -59,7 +60,7 @@ pub(super) async fn slowlog(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
         (b"help", 2) => {
             help(&["SLOWLOG <subcommand>. Subcommands are:", "GET [<count>]", "LEN", "RESET"], protocol, out)
         }
-        _ => unknown("slowlog", argv, &[b"get", b"len", b"reset"], protocol, out),
+        _ => Reply::new(out, protocol).error(Refusal::misused("slowlog", argv.arg(1))),
     }
 }
 
@@ -113,7 +114,9 @@ pub(super) async fn latency(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
             }
         }
         (b"histogram", _) => {
-            let names: Vec<&str> = argv.skip(2).iter().filter_map(|name| find(name)).map(|spec| spec.name).collect();
+            let named = argv.skip(2).iter().filter_map(table::find_named);
+            let names: Vec<&str> =
+                named.flat_map(|spec| spec.subcommands().iter().chain([spec])).map(|spec| spec.name).collect();
             let mut stats = stats(local).await;
             stats.retain(|name, stats| stats.calls > 0 && (argv.len() == 2 || names.contains(name)));
             let mut reply = Reply::new(out, protocol);
@@ -136,7 +139,7 @@ pub(super) async fn latency(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
             protocol,
             out,
         ),
-        _ => unknown("latency", argv, &[b"latest", b"history", b"doctor", b"graph"], protocol, out),
+        _ => Reply::new(out, protocol).error(Refusal::misused("latency", argv.arg(1))),
     }
 }
 
@@ -220,10 +223,16 @@ fn graph(latency: &Latency) -> String {
 pub(super) async fn memory(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     let sub = argv.arg(1).to_ascii_lowercase();
     match (sub.as_slice(), argv.len()) {
-        (b"usage", 3 | 5) => {
-            let samples = argv.get(4).is_none_or(|count| number::integer(count).is_some_and(|count| count >= 0));
-            if argv.len() == 5 && (!argv.arg(3).eq_ignore_ascii_case(b"samples") || !samples) {
-                return Reply::new(out, protocol).error("ERR syntax error");
+        (b"usage", 3..) => {
+            // Nothing is sampled: what a value takes is known.
+            let samples = match argv.get(4).map(number::integer) {
+                Some(None) if argv.arg(3).eq_ignore_ascii_case(b"samples") => Err(NOT_AN_INTEGER),
+                Some(Some(0..)) if argv.len() == 5 && argv.arg(3).eq_ignore_ascii_case(b"samples") => Ok(()),
+                None if argv.len() == 3 => Ok(()),
+                _ => Err(SYNTAX),
+            };
+            if let Err(refusal) = samples {
+                return Reply::new(out, protocol).error(refusal);
             }
             let described = describe(local, argv.arg(2)).await;
             let mut reply = Reply::new(out, protocol);
@@ -266,7 +275,7 @@ pub(super) async fn memory(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, p
             protocol,
             out,
         ),
-        _ => unknown("memory", argv, &[b"usage", b"stats", b"doctor", b"purge"], protocol, out),
+        _ => Reply::new(out, protocol).error(Refusal::misused("memory", argv.arg(1))),
     }
 }
 
@@ -312,15 +321,4 @@ fn help(lines: &[&str], protocol: Protocol, out: &mut Vec<u8>) {
     let mut reply = Reply::new(out, protocol);
     reply.array(lines.len());
     lines.iter().for_each(|line| reply.simple(line));
-}
-
-fn unknown(command: &'static str, argv: Argv<'_>, known: &[&[u8]], protocol: Protocol, out: &mut Vec<u8>) {
-    let sub = argv.arg(1).to_ascii_lowercase();
-    let text = String::from_utf8_lossy(&sub).into_owned();
-    let mut reply = Reply::new(out, protocol);
-    if known.contains(&sub.as_slice()) {
-        reply.error(format_args!("ERR wrong number of arguments for '{command}|{text}' command"));
-    } else {
-        reply.error(Refusal::UnknownSubcommand(command, text));
-    }
 }

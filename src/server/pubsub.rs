@@ -178,14 +178,24 @@ pub(super) async fn pubsub(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol
             let patterns: BTreeSet<_> = listeners(local, Kind::Pattern).await.into_keys().collect();
             Reply::new(out, protocol).count(patterns.len());
         }
-        (b"channels" | b"shardchannels" | b"numpat", _) => {
-            let sub = String::from_utf8_lossy(&sub);
-            Reply::new(out, protocol).error(format_args!("ERR wrong number of arguments for 'pubsub|{sub}' command"));
+        (b"help", 2) => {
+            let mut reply = Reply::new(out, protocol);
+            reply.array(HELP.len());
+            HELP.iter().for_each(|line| reply.simple(line));
         }
-        _ => Reply::new(out, protocol)
-            .error(Refusal::UnknownSubcommand("pubsub", String::from_utf8_lossy(argv.arg(1)).into_owned())),
+        // CHANNELS has one pattern at most.
+        _ => Reply::new(out, protocol).error(Refusal::misused("pubsub", argv.arg(1))),
     }
 }
+
+const HELP: [&str; 6] = [
+    "PUBSUB <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CHANNELS [<pattern>]",
+    "NUMPAT",
+    "NUMSUB [<channel> ...]",
+    "SHARDCHANNELS [<pattern>]",
+    "SHARDNUMSUB [<shardchannel> ...]",
+];
 
 /// Executes `MONITOR`.
 pub(super) fn monitor(local: &Local, node: &Node, client: &ClientSession, reply: &mut Reply<'_>) {

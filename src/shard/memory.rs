@@ -251,6 +251,60 @@ mod tests {
     }
 
     #[test]
+    fn each_policy_goes_by_what_it_is_called_after() {
+        // Of 1,600 keys half expire; half of those soon. Half were used lately, half were used often, and half of each are of each.
+        let expires = |number: usize| number % 2 == 0;
+        let expires_soon = |number: usize| number / 2 % 2 == 0;
+        let used_lately = |number: usize| number / 4 % 2 == 0;
+        let used_often = |number: usize| number / 8 % 2 == 0;
+        for (policy, name) in Policy::ALL {
+            let (mut memory, mut store) = (Memory::default(), KeyspaceStore::new());
+            memory.set_limit(MemoryLimit { bytes: 1, policy, samples: 10 }, &mut store, UnixMs::new(1_000));
+            for number in 0..1_600 {
+                let at = if expires_soon(number) { 1_000_000 } else { 2_000_000 };
+                let expiry = expires(number).then(|| UnixMs::new(at + number as u64));
+                store.set_string(store.locate(&key(number)), &key(number), b"v", expiry);
+            }
+            for number in (0..1_600).filter(|number| used_often(*number)) {
+                (0..20).for_each(|_| store.note_use(store.locate(&key(number)), &key(number), UnixMs::new(2_000), 0));
+            }
+            for number in 0..1_600 {
+                // Every key as often, so that this says nothing of how often.
+                let at = if used_lately(number) { 30_000 } else { 2_000 };
+                store.note_use(store.locate(&key(number)), &key(number), UnixMs::new(at), 1);
+            }
+            let mut random = Random::seeded(11);
+            let mut gone: Vec<usize> = Vec::new();
+            while gone.len() < 150 {
+                let Some((at, key)) = memory.choose(&store, &mut random, UnixMs::new(40_000)) else { break };
+                assert!(store.remove(at, &key), "what goes is there");
+                gone.push(std::str::from_utf8(&key[1..]).unwrap().parse().unwrap());
+            }
+            let share = |is: &dyn Fn(usize) -> bool| gone.iter().filter(|number| is(**number)).count() * 100 / 150;
+            let shares = [share(&expires), share(&expires_soon), share(&used_lately), share(&used_often)];
+            // Of a hundred that go: which expire, which soon, which were used lately, which often. In between: by chance.
+            let (all, some, none) = (95..=100, 35..=65, 0..=5);
+            let expected = match policy {
+                Policy::NoEviction => {
+                    assert!(gone.is_empty() && memory.is_hopeless());
+                    continue;
+                }
+                Policy::AllKeys(By::Recency) => [&some, &some, &none, &some],
+                Policy::AllKeys(By::Frequency) => [&some, &some, &some, &none],
+                Policy::AllKeys(By::Chance) => [&some, &some, &some, &some],
+                Policy::Volatile(By::Recency) => [&all, &some, &none, &some],
+                Policy::Volatile(By::Frequency) => [&all, &some, &some, &none],
+                Policy::Volatile(By::Chance) => [&all, &some, &some, &some],
+                Policy::VolatileTtl => [&all, &all, &some, &some],
+            };
+            assert!(gone.len() == 150 && !memory.is_hopeless(), "{name}");
+            for (share, expected) in shares.iter().zip(expected) {
+                assert!(expected.contains(share), "{name}: {shares:?}");
+            }
+        }
+    }
+
+    #[test]
     fn volatile_policies_take_what_expires_and_end_with_it() {
         for (policy, name) in Policy::ALL {
             let gone = gone(policy, 2_000);

@@ -117,7 +117,7 @@ impl Meter {
     /// Nothing was counted yet.
     pub fn new() -> Meter {
         Meter {
-            stats: vec![Stats::default(); table::all().len()].into(),
+            stats: vec![Stats::default(); table::rows()].into(),
             errors: BTreeMap::new(),
             slow: VecDeque::new(),
             slow_count: 0,
@@ -228,7 +228,7 @@ impl Meter {
 
     /// Every command that was called or refused, with its numbers.
     pub fn stats(&self) -> impl Iterator<Item = (&'static Spec, &Stats)> {
-        table::all().iter().zip(&self.stats).filter(|(_, stats)| stats.calls + stats.rejected > 0)
+        table::all_named().zip(&self.stats).filter(|(_, stats)| stats.calls + stats.rejected > 0)
     }
 
     /// How often each error was answered, by its code.

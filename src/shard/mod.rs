@@ -631,6 +631,50 @@ mod tests {
     }
 
     #[test]
+    fn what_gets_a_time_behind_the_walk_is_found_by_the_next_round() {
+        // So many that a round takes several steps.
+        const STAY: usize = 3 * limits::EXPIRY_STEP_KEYS;
+        let mut shard = primary();
+        (0..STAY).for_each(|n| _ = execute(&mut shard, &format!("SET stays{n} v PXAT 1000000")));
+        let (mut now, mut made, mut rounds) = (10, 0, 0);
+        // What is to go, by the round in which it got its time.
+        let mut to_go: Vec<(String, usize)> = Vec::new();
+        while rounds < 30 {
+            let began = shard.expire_next;
+            shard.expire_some(UnixMs::new(now));
+            rounds += usize::from(shard.expire_next == ScanCursor::START && began != ScanCursor::START);
+            let is_there = |shard: &Shard, key: &str| {
+                let (at, key) = (shard.store.locate(key.as_bytes()), key.as_bytes());
+                shard.store.get(at, key).is_some()
+            };
+            to_go.retain(|(key, round)| {
+                assert!(rounds <= round + 2, "{key} is forgotten since round {round}");
+                is_there(&shard, key)
+            });
+            // Some where the walk has been already, some where it comes, some in slots of which nothing else expires.
+            for _ in 0..5 {
+                made += 1;
+                let at = UnixMs::new(now);
+                execute_at(&mut shard, &format!("SET gone{made} v"), at);
+                execute_at(&mut shard, &format!("PEXPIREAT gone{made} {}", now + 1), at);
+                execute_at(&mut shard, &format!("HSET hash{made} f v"), at);
+                execute_at(&mut shard, &format!("HPEXPIREAT hash{made} {} FIELDS 1 f", now + 1), at);
+                to_go.extend([(format!("gone{made}"), rounds), (format!("hash{made}"), rounds)]);
+            }
+            now += 10;
+        }
+        assert!(made > 200, "{made}");
+        let end = now + 20;
+        while !to_go.is_empty() {
+            shard.expire_some(UnixMs::new(now));
+            to_go.retain(|(key, _)| shard.store.get(shard.store.locate(key.as_bytes()), key.as_bytes()).is_some());
+            now += 1;
+            assert!(now < end, "{to_go:?}");
+        }
+        assert_eq!(shard.store.len(), STAY);
+    }
+
+    #[test]
     fn a_transaction_that_changes_nothing_is_not_recorded() {
         let mut shard = primary();
         shard.begin_group();

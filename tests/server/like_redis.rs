@@ -9,11 +9,13 @@
 //! ? 2                  until commands of two clients wait
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use kevy_replicate::store::command::absent;
 
 use crate::kevy::{Kevy, free_ports};
 use crate::wait_until;
@@ -587,4 +589,159 @@ fn commands_that_wait() {
          a BLPOP k 0
          a EXEC",
     );
+}
+
+#[test]
+fn subcommands() {
+    assert_alike(
+        "a CONFIG
+         a CONFIG nope
+         a CONFIG GET
+         a CONFIG SET maxmemory
+         a CONFIG SET maxmemory 0 maxmemory-policy
+         a CONFIG REWRITE now
+         a CONFIG HELP me
+         a CLIENT
+         a CLIENT NOPE
+         a CLIENT ID 1
+         a CLIENT SETNAME
+         a CLIENT PAUSE 1 WRITE x
+         a CLIENT UNBLOCK 1 TIMEOUT x
+         a CLIENT KILL a b c
+         a CLIENT REPLY
+         a OBJECT
+         a OBJECT nope k
+         a OBJECT ENCODING
+         a OBJECT HELP me
+         a OBJECT ENCODING nosuch
+         a XGROUP
+         a XGROUP NOPE k
+         a XGROUP CREATE k
+         a XGROUP DESTROY k
+         a XINFO
+         a XINFO NOPE k
+         a XINFO STREAM
+         a XINFO STREAM k FULL COUNT
+         a XINFO HELP me
+         a MEMORY
+         a MEMORY NOPE
+         a MEMORY USAGE
+         a MEMORY USAGE nosuch x
+         a MEMORY USAGE nosuch SAMPLES x
+         a MEMORY USAGE nosuch SAMPLES -1
+         a MEMORY STATS x
+         a SLOWLOG
+         a SLOWLOG NOPE
+         a SLOWLOG GET 1 2
+         a SLOWLOG GET -2
+         a SLOWLOG GET x
+         a SLOWLOG LEN 1
+         a LATENCY
+         a LATENCY NOPE
+         a LATENCY HISTORY
+         a LATENCY GRAPH
+         a LATENCY LATEST x
+         a PUBSUB
+         a PUBSUB NOPE
+         a PUBSUB CHANNELS a b
+         a PUBSUB NUMPAT x
+         a CLUSTER
+         a CLUSTER NOPE
+         a CLUSTER KEYSLOT
+         a CLUSTER KEYSLOT k
+         a CLUSTER INFO
+         a COMMAND NOPE
+         a COMMAND COUNT x
+         a COMMAND GETKEYS
+         a COMMAND GETKEYSANDFLAGS
+         a COMMAND GETKEYS nosuch k
+         a COMMAND GETKEYS get
+         a COMMAND GETKEYS get k x
+         a COMMAND GETKEYS config get x
+         a COMMAND GETKEYS config nope x
+         a COMMAND GETKEYS memory usage k
+         a COMMAND GETKEYS object encoding k
+         a COMMAND GETKEYS object encoding k x
+         a COMMAND GETKEYS xgroup create k g $
+         a COMMAND GETKEYS zinter 0 a b
+         a COMMAND GETKEYS zinter 2 a b
+         a COMMAND GETKEYS mset a 1 b 2
+         a COMMAND LIST FILTERBY
+         a COMMAND LIST FILTERBY PATTERN
+         a COMMAND LIST FILTERBY NOPE x
+         a COMMAND LIST FILTERBY MODULE x
+         a COMMAND LIST FILTERBY PATTERN nosuch*
+         a COMMAND LIST FILTERBY ACLCAT nosuch
+         a COMMAND INFO nosuch config|nosuch nosuch|get
+         a COMMAND DOCS nosuch config|nosuch
+         a MULTI
+         a CONFIG NOPE
+         a EXEC
+         a MULTI
+         a OBJECT ENCODING
+         a EXEC
+         a MULTI
+         a XGROUP NOPE k
+         a EXEC",
+    );
+}
+
+#[test]
+fn every_command_of_redis_is_here_and_alike_or_has_its_reason() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let kevy = Kevy::start(1, &[]);
+    let (theirs, ours) = (commands(redis.port), commands(kevy.port));
+    assert!(theirs.len() > 300, "{}", theirs.len());
+    for (name, told) in &theirs {
+        let verb = name.split('|').next().unwrap_or_default();
+        let is_absent = [name.as_str(), verb].iter().any(|name| absent::find(name.as_bytes()).is_some());
+        match ours.get(name) {
+            _ if is_absent => assert!(!ours.contains_key(name), "{name} is there, and said not to be"),
+            None => panic!("{name} is missing, and nothing says why"),
+            Some(ours) if DIFFERENT.contains(&name.as_str()) => assert_ne!(ours, told, "{name} is the same now"),
+            Some(ours) => assert_eq!(ours, told, "{name}"),
+        }
+    }
+}
+
+/// Commands that differ from those of Redis 7.0 in what is compared.
+const DIFFERENT: &[&str] = &[
+    // They take what later releases have.
+    "command|getkeys",
+    "command|getkeysandflags",
+    "zrank",
+    "zrevrank",
+    // Channels are no keys here.
+    "spublish",
+    "ssubscribe",
+    "sunsubscribe",
+    // Keys that patterns name are not told of.
+    "sort_ro",
+    // It waits.
+    "wait",
+];
+
+/// Of each command and subcommand: arity, places of keys, and those flags that clients go by.
+fn commands(port: u16) -> BTreeMap<String, (i64, [i64; 3], BTreeSet<String>)> {
+    let url = format!("redis://127.0.0.1:{port}");
+    let mut connection = redis::Client::open(url).and_then(|client| client.get_connection()).expect("connects");
+    let told: Vec<redis::Value> = redis::cmd("COMMAND").query(&mut connection).expect("COMMAND");
+    let mut commands = BTreeMap::new();
+    told.iter().for_each(|told| note_command(told, &mut commands));
+    commands
+}
+
+fn note_command(told: &redis::Value, commands: &mut BTreeMap<String, (i64, [i64; 3], BTreeSet<String>)>) {
+    let told: Vec<redis::Value> = told_as(told);
+    let number = |at: usize| told_as::<i64>(&told[at]);
+    let flags: BTreeSet<String> = told_as(&told[2]);
+    let compared = ["write", "readonly", "denyoom", "fast", "admin", "blocking", "pubsub", "movablekeys", "no_auth"];
+    let flags = flags.into_iter().filter(|flag| compared.contains(&flag.as_str())).collect();
+    commands.insert(told_as(&told[0]), (number(1), [3, 4, 5].map(number), flags));
+    let subcommands: Vec<redis::Value> = told_as(&told[9]);
+    subcommands.iter().for_each(|told| note_command(told, commands));
+}
+
+fn told_as<T: redis::FromRedisValue>(told: &redis::Value) -> T {
+    redis::from_redis_value(told.clone()).expect("what COMMAND tells")
 }

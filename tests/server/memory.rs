@@ -5,24 +5,44 @@ use crate::kevy::Kevy;
 use crate::wait_until;
 
 fn fill(node: &Kevy, keys: usize) {
+    fill_with(node, keys, &[]);
+}
+
+/// Writes so many keys with these further arguments of `SET`.
+fn fill_with(node: &Kevy, keys: usize, options: &[&str]) {
     let mut connection = node.connect();
     let value = "v".repeat(400);
     for first in (0..keys).step_by(100) {
         let mut pipe = redis::pipe();
-        (first..first + 100).for_each(|number| _ = pipe.set(format!("key:{number}"), &value).ignore());
+        for number in first..first + 100 {
+            pipe.cmd("SET").arg(format!("key:{number}")).arg(&value).arg(options).ignore();
+        }
         pipe.query::<()>(&mut connection).expect("writes are taken");
     }
 }
 
 #[test]
 fn what_is_evicted_goes_on_the_replica_too_and_the_replica_evicts_nothing() {
-    for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
+    for policy in [
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+    ] {
         let flags = ["--maxmemory", "4mb", "--maxmemory-policy", policy];
         let primary = Kevy::start(2, &flags);
         // Its own limit is far too small for what its primary has.
         let replica = Kevy::replica_with(3, primary.port_base, &["--maxmemory", "1mb", "--maxmemory-policy", policy]);
-        fill(&primary, 20_000);
+        let stays = primary.ask::<()>(&["SET", "stays", "for it does not expire"]);
+        stays.expect("there is room");
+        fill_with(&primary, 20_000, if policy.starts_with("volatile") { &["EX", "10000"] } else { &[] });
         assert!(primary.number("evicted_keys") > 5_000, "{policy}");
+        if policy.starts_with("volatile") {
+            assert_eq!(primary.ask::<u64>(&["EXISTS", "stays"]).expect("EXISTS"), 1, "{policy}");
+        }
         wait_until("it is within its limit", || primary.number("used_memory") <= 4 << 20);
         assert_eq!(primary.number("maxmemory"), 4 << 20);
         assert_eq!(primary.info("maxmemory_policy").as_deref(), Some(policy));

@@ -1,22 +1,23 @@
 //! `COMMAND`: what clients ask about the table.
 
-use super::refusal::{Refusal, SYNTAX};
+use super::refusal::SYNTAX;
 use super::table::{self, Flags, Spec};
 use super::{docs, glob};
 use crate::resp::Reply;
 use crate::wire::Argv;
 
-/// Answers `COMMAND [COUNT | INFO name… | DOCS name… | LIST [FILTERBY …] | GETKEYS command… | GETKEYSANDFLAGS command…]`.
+/// Answers `COMMAND [COUNT | INFO name… | DOCS name… | LIST [FILTERBY …] | GETKEYS command… | GETKEYSANDFLAGS command… | HELP]`, of whose arguments
+/// there are enough.
 pub fn command(argv: Argv<'_>, reply: &mut Reply<'_>) {
     let Some(sub) = argv.get(1) else {
         reply.array(table::all().len());
         return table::all().iter().for_each(|spec| describe(spec, reply));
     };
     match sub.to_ascii_lowercase().as_slice() {
-        b"count" if argv.len() == 2 => reply.count(table::all().len()),
+        b"count" => reply.count(table::all().len()),
         b"list" => match filter(argv) {
             Some(filter) => {
-                let listed: Vec<&Spec> = table::all().iter().filter(|spec| filter.takes(spec)).collect();
+                let listed: Vec<&Spec> = table::all_named().filter(|spec| filter.takes(spec)).collect();
                 reply.array(listed.len());
                 listed.iter().for_each(|spec| reply.bulk(spec.name.as_bytes()));
             }
@@ -29,26 +30,26 @@ pub fn command(argv: Argv<'_>, reply: &mut Reply<'_>) {
         b"info" => {
             reply.array(argv.len() - 2);
             for name in argv.skip(2).iter() {
-                match table::find(name) {
+                match table::find_named(name) {
                     Some(spec) => describe(spec, reply),
-                    None => reply.null_array(),
+                    None => reply.null(),
                 }
             }
         }
         b"docs" => {
-            let named = argv.skip(2);
-            let wanted = |spec: &&Spec| named.is_empty() || named.iter().any(|name| is(spec, name));
-            let specs: Vec<&Spec> = table::all().iter().filter(wanted).collect();
+            let specs: Vec<&Spec> = match argv.len() {
+                2 => table::all().iter().collect(),
+                _ => argv.skip(2).iter().filter_map(table::find_named).collect(),
+            };
             reply.map(specs.len());
             specs.iter().for_each(|spec| explain(spec, reply));
         }
-        b"getkeys" if argv.len() > 2 => get_keys(argv.skip(2), false, reply),
-        b"getkeysandflags" if argv.len() > 2 => get_keys(argv.skip(2), true, reply),
-        b"help" if argv.len() == 2 => {
+        b"getkeys" => get_keys(argv.skip(2), false, reply),
+        b"getkeysandflags" => get_keys(argv.skip(2), true, reply),
+        _ => {
             reply.array(HELP.len());
             HELP.iter().for_each(|line| reply.simple(line));
         }
-        other => reply.error(Refusal::UnknownSubcommand("command", other.escape_ascii().to_string())),
     }
 }
 
@@ -61,10 +62,6 @@ const HELP: [&str; 7] = [
     "GETKEYS <command>",
     "GETKEYSANDFLAGS <command>",
 ];
-
-fn is(spec: &Spec, name: &[u8]) -> bool {
-    spec.name.as_bytes().eq_ignore_ascii_case(name)
-}
 
 /// Which commands `COMMAND LIST` shows.
 enum Filter {
@@ -101,8 +98,11 @@ impl Filter {
     }
 }
 
-/// The categories of a command, as Redis calls them.
+/// The categories of a command, as Redis calls them. One that does nothing but what its subcommands do has only its speed.
 fn categories(spec: &Spec) -> Vec<String> {
+    if is_only_container(spec) {
+        return vec!["@slow".to_owned()];
+    }
     let mut categories = Vec::new();
     for (flag, name) in [
         (Flags::WRITE, "@write"),
@@ -127,11 +127,17 @@ fn categories(spec: &Spec) -> Vec<String> {
     categories
 }
 
+/// Whether there is nothing to be executed but its subcommands.
+fn is_only_container(spec: &Spec) -> bool {
+    spec.has_subcommands() && !spec.fits(1)
+}
+
 /// Two elements: the name, and a map of what there is to be known.
 fn explain(spec: &Spec, reply: &mut Reply<'_>) {
     let (group, doc) = docs::find(spec.name).map_or(("generic", None), |(group, doc)| (group, Some(doc)));
     reply.bulk(spec.name.as_bytes());
-    reply.map(4);
+    let subcommands = spec.subcommands();
+    reply.map(4 + usize::from(!subcommands.is_empty()));
     for (field, value) in [
         ("summary", doc.map_or("", |doc| doc.summary)),
         ("since", doc.map_or("1.0.0", |doc| doc.since)),
@@ -142,6 +148,11 @@ fn explain(spec: &Spec, reply: &mut Reply<'_>) {
     }
     reply.bulk(b"arity");
     reply.integer(i64::from(spec.arity));
+    if !subcommands.is_empty() {
+        reply.bulk(b"subcommands");
+        reply.map(subcommands.len());
+        subcommands.iter().for_each(|sub| explain(sub, reply));
+    }
 }
 
 /// What a command does with its key number `key`, as Redis says it.
@@ -174,15 +185,18 @@ fn uses(spec: &Spec, key: usize) -> &'static [&'static str] {
 }
 
 fn get_keys(argv: Argv<'_>, with_flags: bool, reply: &mut Reply<'_>) {
-    let Some(spec) = table::find(argv.arg(0)) else {
+    let Some(spec) = table::find(argv.arg(0)).and_then(|spec| spec.named(argv).ok()) else {
         return reply.error("ERR Invalid command specified");
     };
+    if !spec.keys.are_some() {
+        return reply.error("ERR The command has no key arguments");
+    }
     if !spec.fits(argv.len()) {
         return reply.error("ERR Invalid number of arguments specified for command");
     }
     let keys = spec.keys(argv);
     if keys.len() == 0 {
-        return reply.error("ERR The command has no key arguments");
+        return reply.error("ERR Invalid arguments specified for command");
     }
     reply.array(keys.len());
     for (key, index) in keys.enumerate() {
@@ -198,23 +212,31 @@ fn get_keys(argv: Argv<'_>, with_flags: bool, reply: &mut Reply<'_>) {
     }
 }
 
-/// Ten elements: name, arity, flags, first key, last key, step, categories, and three empty ones (hints, key specifications,
-/// subcommands).
+/// Ten elements: name, arity, flags, first key, last key, step, categories, two empty ones (hints, key specifications), and the same of
+/// each subcommand.
 fn describe(spec: &Spec, reply: &mut Reply<'_>) {
     reply.array(10);
     reply.bulk(spec.name.as_bytes());
     reply.integer(i64::from(spec.arity));
-    reply.set(spec.flags.names().count());
-    spec.flags.names().for_each(|name| reply.simple(name));
-    reply.integer(i64::from(spec.keys.first));
-    reply.integer(i64::from(spec.keys.last));
-    reply.integer(i64::from(spec.keys.step));
+    let (flags, keys) = match is_only_container(spec) {
+        true => (Flags::NONE, table::NO_KEYS),
+        false => (spec.flags, spec.keys),
+    };
+    let movable = keys.are_movable().then_some("movablekeys");
+    let flags: Vec<&str> = flags.names().chain(movable).collect();
+    reply.set(flags.len());
+    flags.iter().for_each(|name| reply.simple(name));
+    for number in [i64::from(keys.first), i64::from(keys.last), i64::from(keys.step)] {
+        // Where there are none, one is no distance.
+        reply.integer(if keys.first == 0 { 0 } else { number });
+    }
     let categories = categories(spec);
     reply.set(categories.len());
     categories.iter().for_each(|name| reply.simple(name));
     reply.array(0);
     reply.array(0);
-    reply.array(0);
+    reply.array(spec.subcommands().len());
+    spec.subcommands().iter().for_each(|sub| describe(sub, reply));
 }
 
 #[cfg(test)]
@@ -238,7 +260,7 @@ mod tests {
         assert_eq!(
             answer("COMMAND INFO get nosuch"),
             "*2\r\n*10\r\n$3\r\nget\r\n:2\r\n*2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n*3\r\n+@read\r\n+@string\r\n+@fast\r\n\
-             *0\r\n*0\r\n*0\r\n*-1\r\n"
+             *0\r\n*0\r\n*0\r\n$-1\r\n"
         );
         assert_eq!(answer("COMMAND GETKEYS MSET a 1 b 2"), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
         assert_eq!(answer("COMMAND GETKEYS PING"), "-ERR The command has no key arguments\r\n");
@@ -249,7 +271,11 @@ mod tests {
         );
         let count = |text: String| text[1..].split("\r\n").next().unwrap().parse::<usize>().unwrap();
         assert_eq!(count(answer("COMMAND DOCS")), 2 * table::all().len());
-        assert_eq!(count(answer("COMMAND LIST")), table::all().len());
+        assert_eq!(count(answer("COMMAND LIST")), table::rows());
+        assert!(answer("COMMAND LIST").contains("\nconfig|get\r"));
+        assert_eq!(count(answer("COMMAND LIST FILTERBY PATTERN xinfo*")), 5);
+        assert!(answer("COMMAND LIST FILTERBY ACLCAT admin").contains("\nconfig|set\r"));
+        assert!(!answer("COMMAND LIST FILTERBY ACLCAT admin").contains("\nconfig\r"));
         assert_eq!(count(answer("COMMAND LIST FILTERBY MODULE any")), 0);
         assert!(answer("COMMAND LIST FILTERBY PATTERN l*").contains("\nlpop\r"));
         assert!(!answer("COMMAND LIST FILTERBY ACLCAT list").contains("\nget\r"));
@@ -259,6 +285,20 @@ mod tests {
             answer("COMMAND GETKEYSANDFLAGS LMOVE a b LEFT LEFT"),
             "*2\r\n*2\r\n$1\r\na\r\n*3\r\n+RW\r\n+access\r\n+delete\r\n*2\r\n$1\r\nb\r\n*2\r\n+RW\r\n+insert\r\n"
         );
-        assert_eq!(answer("COMMAND NOPE"), "-ERR unknown subcommand 'nope'. Try COMMAND HELP.\r\n");
+        assert_eq!(answer("COMMAND GETKEYS memory usage k"), "*1\r\n$1\r\nk\r\n");
+        assert_eq!(answer("COMMAND GETKEYS config nope"), "-ERR Invalid command specified\r\n");
+        assert_eq!(answer("COMMAND GETKEYS zinter 0 a b"), "-ERR Invalid arguments specified for command\r\n");
+        assert_eq!(
+            answer("COMMAND INFO config|get"),
+            "*1\r\n*10\r\n$10\r\nconfig|get\r\n:-3\r\n*3\r\n+admin\r\n+loading\r\n+stale\r\n:0\r\n:0\r\n:0\r\n\
+             *3\r\n+@admin\r\n+@dangerous\r\n+@slow\r\n*0\r\n*0\r\n*0\r\n"
+        );
+        assert!(
+            answer("COMMAND INFO object").starts_with("*1\r\n*10\r\n$6\r\nobject\r\n:-2\r\n*0\r\n:0\r\n:0\r\n:0\r\n")
+        );
+        assert!(answer("COMMAND INFO object").contains("*0\r\n*5\r\n*10\r\n$15\r\nobject|encoding\r\n:3\r\n"));
+        assert!(answer("COMMAND INFO zunionstore").contains("+movablekeys\r\n:1\r\n:1\r\n:1\r\n"));
+        assert!(answer("COMMAND DOCS CONFIG|GET").starts_with("*2\r\n$10\r\nconfig|get\r\n*8\r\n$7\r\nsummary\r\n"));
+        assert!(answer("COMMAND DOCS slowlog").contains("$11\r\nsubcommands\r\n*8\r\n$11\r\nslowlog|get\r\n*8\r\n"));
     }
 }

@@ -114,6 +114,16 @@ pub fn execute(
         reply.error(format_args!("ERR '{}' is not a command on keys", spec.name));
         return Effects::None;
     };
+    let mut spec = spec;
+    if spec.has_subcommands() {
+        match spec.named(argv) {
+            Ok(named) => spec = named,
+            Err(refusal) => {
+                reply.error(refusal);
+                return Effects::None;
+            }
+        }
+    }
     if !spec.fits(argv.len()) {
         reply.error(Refusal::Arity(spec.name));
         return Effects::None;

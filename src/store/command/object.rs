@@ -13,36 +13,25 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 
 pub(super) fn object(context: &mut Context<'_>, at: &[Located], argv: Argv<'_>, reply: &mut Reply<'_>) -> Outcome {
     let sub = argv.arg(1).to_ascii_lowercase();
-    let name = match sub.as_slice() {
-        b"encoding" => "object|encoding",
-        b"refcount" => "object|refcount",
-        b"idletime" => "object|idletime",
-        b"freq" => "object|freq",
-        b"help" if argv.len() == 2 => {
-            help(reply);
-            return NOTHING;
-        }
-        b"help" => return Err(Refusal::Arity("object|help")),
-        _ => return Err(Refusal::UnknownSubcommand("object", argv.arg(1).escape_ascii().to_string())),
-    };
-    if argv.len() != 3 {
-        return Err(Refusal::Arity(name));
+    if sub == b"help" {
+        help(reply);
+        return NOTHING;
     }
     let Some(entry) = context.read(at[0], argv.arg(2)) else {
         reply.null();
         return NOTHING;
     };
-    match name {
-        "object|encoding" => reply.bulk(encoding(&entry).as_bytes()),
+    match sub.as_slice() {
+        b"encoding" => reply.bulk(encoding(&entry).as_bytes()),
         // A value is its key's alone.
-        "object|refcount" => reply.integer(1),
-        "object|idletime" if context.store.tracking() == Tracking::Frequencies => {
+        b"refcount" => reply.integer(1),
+        b"idletime" if context.store.tracking() == Tracking::Frequencies => {
             return Err(Refusal::Text(
                 "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
                  between policies at runtime LRU and LFU data will take some time to adjust.",
             ));
         }
-        "object|idletime" => reply.integer(context.store.idle_seconds(at[0], argv.arg(2), context.now) as i64),
+        b"idletime" => reply.integer(context.store.idle_seconds(at[0], argv.arg(2), context.now) as i64),
         _ if context.store.tracking() == Tracking::Frequencies => {
             reply.integer(context.store.frequency(at[0], argv.arg(2), context.now).into());
         }

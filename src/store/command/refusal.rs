@@ -71,6 +71,14 @@ pub const TOO_LARGE: Refusal = Refusal::Text(
     "ERR what this command, or its transaction, would change is more than one group of effects may carry",
 );
 
+impl Refusal {
+    /// The arguments of a subcommand are not in order; `name` is that of the command.
+    pub fn misused(name: &str, sub: &[u8]) -> Refusal {
+        let (name, sub) = (name.to_ascii_uppercase(), String::from_utf8_lossy(&sub[..sub.len().min(128)]));
+        Refusal::Message(format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try {name} HELP."))
+    }
+}
+
 impl From<Full> for Refusal {
     fn from(_: Full) -> Refusal {
         TOO_LARGE

@@ -8,13 +8,15 @@
 //!             │      └ which arguments are keys
 //!             └ arguments with the verb; negative: at least so many
 //! ```
+//!
+//! A command that has subcommands is executed as a whole; the rows of its subcommands say what is different about each of them.
 
 use std::iter::StepBy;
 use std::ops::{BitOr, Range};
 
 use super::{
-    Context, Misfit, Outcome, bits, combine, echo, fields, geo, hash, hyperloglog, key, lcs, list, number, object, set,
-    sort, stream, string, transfer, walk, zset,
+    Context, Misfit, Outcome, Refusal, absent, bits, combine, echo, fields, geo, hash, hyperloglog, key, lcs, list,
+    number, object, set, sort, stream, string, transfer, walk, zset,
 };
 use crate::resp::Reply;
 use crate::snapshot::Located;
@@ -54,13 +56,17 @@ impl Flags {
     /// It looks at a key without using it.
     pub const LOOKS: Flags = Flags(1 << 11);
 
+    /// It is about what is published.
+    pub const PUBSUB: Flags = Flags(1 << 12);
+
     /// The flags that `COMMAND` tells, with their names there.
-    const NAMES: [(Flags, &'static str); 9] = [
+    const NAMES: [(Flags, &'static str); 10] = [
         (Flags::WRITE, "write"),
         (Flags::READONLY, "readonly"),
         (Flags::DENYOOM, "denyoom"),
         (Flags::FAST, "fast"),
         (Flags::ADMIN, "admin"),
+        (Flags::PUBSUB, "pubsub"),
         (Flags::LOADING, "loading"),
         (Flags::STALE, "stale"),
         (Flags::NO_AUTH, "no_auth"),
@@ -123,11 +129,23 @@ pub enum Movable {
     Streams,
 }
 
+impl Keys {
+    /// Whether there may be some.
+    pub fn are_some(self) -> bool {
+        self.first > 0 || self.are_movable()
+    }
+
+    /// Whether other arguments say where some of them are.
+    pub fn are_movable(self) -> bool {
+        self.movable != Movable::None
+    }
+}
+
 const fn fixed(first: u8, last: i8, step: u8) -> Keys {
     Keys { first, last, step, movable: Movable::None }
 }
 
-const NO_KEYS: Keys = fixed(0, 0, 0);
+pub(super) const NO_KEYS: Keys = fixed(0, 0, 0);
 const ONE_KEY: Keys = fixed(1, 1, 1);
 const TWO_KEYS: Keys = fixed(1, 2, 1);
 const ALL_ARGS: Keys = fixed(1, -1, 1);
@@ -194,7 +212,7 @@ pub enum Handler {
 /// A command.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// Its name, in lower case.
+    /// Its name, in lower case; of a subcommand `config|get`.
     pub name: &'static str,
     /// How many arguments it has, the verb included; negative: at least so many.
     pub arity: i8,
@@ -205,10 +223,52 @@ pub struct Spec {
     /// Who executes it.
     pub handler: Handler,
     /// Its row of the table.
-    row: u8,
+    row: u16,
+    /// The rows of its subcommands among theirs: the first, and one past the last.
+    subcommands: (u8, u8),
 }
 
 impl Spec {
+    /// Its name without that of the subcommand.
+    pub fn verb(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(verb, _)| verb)
+    }
+
+    /// Its subcommands.
+    pub fn subcommands(&self) -> &'static [Spec] {
+        &SUBCOMMANDS[usize::from(self.subcommands.0)..usize::from(self.subcommands.1)]
+    }
+
+    /// Whether it is one of several things, which the first argument says.
+    #[inline]
+    pub const fn has_subcommands(&self) -> bool {
+        self.subcommands.0 < self.subcommands.1
+    }
+
+    /// The command that `argv`, which begins with its name, means: where it has subcommands, one of them.
+    ///
+    /// # Errors
+    /// If there is no such subcommand.
+    #[inline]
+    pub fn named<'a>(&'a self, argv: Argv<'_>) -> Result<&'a Spec, Refusal> {
+        if self.has_subcommands() && argv.len() > 1 { self.subcommand(argv.arg(1)) } else { Ok(self) }
+    }
+
+    fn subcommand(&self, name: &[u8]) -> Result<&'static Spec, Refusal> {
+        let is = |sub: &&Spec| sub.name.as_bytes()[self.name.len() + 1..].eq_ignore_ascii_case(name);
+        self.subcommands().iter().find(is).ok_or_else(|| {
+            let absent = absent::find(&[self.name.as_bytes(), name].join(&b'|'));
+            let name = String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned();
+            match absent {
+                Some(absent) => {
+                    let verb = self.name.to_ascii_uppercase();
+                    Refusal::Message(format!("ERR {verb} {name} is not supported: {}", absent.why))
+                }
+                None => Refusal::UnknownSubcommand(self.name, name),
+            }
+        })
+    }
+
     /// Whether it takes so many arguments, the verb included.
     #[inline]
     pub const fn fits(&self, args: usize) -> bool {
@@ -286,9 +346,27 @@ pub fn find_undoing(verb: &[u8]) -> Option<&'static Spec> {
     UNDOING.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(verb))
 }
 
+/// The command or the subcommand of this name, in whatever case: `config` and `config|get`.
+pub fn find_named(name: &[u8]) -> Option<&'static Spec> {
+    match memchr::memchr(b'|', name) {
+        None => find(name),
+        Some(bar) => find(&name[..bar])?.subcommand(&name[bar + 1..]).ok(),
+    }
+}
+
 /// Every command, by group.
 pub fn all() -> &'static [Spec] {
     TABLE
+}
+
+/// Every command, then every subcommand: in the order of their [rows](Spec::row).
+pub fn all_named() -> impl Iterator<Item = &'static Spec> {
+    TABLE.iter().chain(SUBCOMMANDS)
+}
+
+/// How many rows there are.
+pub fn rows() -> usize {
+    TABLE.len() + SUBCOMMANDS.len()
 }
 
 /// Where a verb is in [`INDEX`], or soon behind it. Setting bit 5 makes upper-case letters lower.
@@ -328,15 +406,52 @@ static INDEX: [u8; INDEX_LEN] = {
 const _: () = assert!(TABLE.len() < EMPTY as usize && TABLE.len() * 2 < INDEX_LEN);
 
 const fn row(name: &'static str, arity: i8, keys: Keys, flags: Flags, handler: Handler) -> Spec {
-    Spec { name, arity, keys, flags, handler, row: 0 }
+    Spec { name, arity, keys, flags, handler, row: 0, subcommands: (0, 0) }
 }
 
-/// The rows with their numbers.
+/// The rows with their numbers, and where their subcommands are.
 const fn numbered<const N: usize>(mut rows: [Spec; N]) -> [Spec; N] {
     let mut row = 0;
     while row < N {
-        rows[row].row = row as u8;
+        rows[row].row = row as u16;
+        let verb = rows[row].name;
+        let mut first = 0;
+        while first < SUBCOMMAND_ROWS.len() && !is_of(SUBCOMMAND_ROWS[first].0, verb) {
+            first += 1;
+        }
+        let mut end = first;
+        while end < SUBCOMMAND_ROWS.len() && is_of(SUBCOMMAND_ROWS[end].0, verb) {
+            end += 1;
+        }
+        rows[row].subcommands = (first as u8, end as u8);
         row += 1;
+    }
+    rows
+}
+
+/// Whether a subcommand is one of the command `verb`.
+const fn is_of(subcommand: &str, verb: &str) -> bool {
+    let (name, verb) = (subcommand.as_bytes(), verb.as_bytes());
+    let mut at = 0;
+    while at < verb.len() && name[at] == verb[at] {
+        at += 1;
+    }
+    at == verb.len() && name[at] == b'|'
+}
+
+/// The rows of the subcommands: each is executed by its command.
+const fn of_commands<const N: usize>() -> [Spec; N] {
+    let mut rows = [TABLE[0]; N];
+    let mut at = 0;
+    while at < N {
+        let (name, arity, keys, flags) = SUBCOMMAND_ROWS[at];
+        let mut command = 0;
+        while !is_of(name, TABLE[command].name) {
+            command += 1;
+        }
+        let row = (TABLE.len() + at) as u16;
+        rows[at] = Spec { name, arity, keys, flags, handler: TABLE[command].handler, row, subcommands: (0, 0) };
+        at += 1;
     }
     rows
 }
@@ -347,8 +462,8 @@ const fn undoing(name: &str) -> Spec {
     while !name.as_bytes().eq_ignore_ascii_case(TABLE[row].name.as_bytes()) {
         row += 1;
     }
-    let Spec { name, arity, keys, flags, handler, .. } = TABLE[row];
-    Spec { name, arity, keys, flags: flags.without(Flags::DENYOOM), handler, row: row as u8 }
+    let spec = TABLE[row];
+    Spec { flags: spec.flags.without(Flags::DENYOOM), ..spec }
 }
 
 /// The store executes it; it is no effect.
@@ -376,6 +491,7 @@ const ALWAYS: Flags = Flags::LOADING.and(Flags::STALE);
 const ALWAYS_FAST: Flags = ALWAYS.and(Flags::FAST);
 const GREETING: Flags = ALWAYS_FAST.and(Flags::NO_AUTH);
 const OPERATOR: Flags = ALWAYS.and(Flags::ADMIN);
+const LISTENING: Flags = ALWAYS.and(Flags::PUBSUB);
 
 /// Commands that undo a step of a larger one: as those of their names, but no limit of memory stops them.
 static UNDOING: [Spec; 4] = [undoing("lpush"), undoing("rpush"), undoing("sadd"), undoing("restore")];
@@ -607,14 +723,14 @@ static TABLE: &[Spec] = &numbered([
     row("shutdown", -1, NO_KEYS, OPERATOR, SERVER),
     row("time", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     // Messages.
-    row("publish", 3, NO_KEYS, ALWAYS_FAST, SERVER),
-    row("spublish", 3, NO_KEYS, ALWAYS_FAST, SERVER),
-    row("subscribe", -2, NO_KEYS, ALWAYS, SERVER),
-    row("unsubscribe", -1, NO_KEYS, ALWAYS, SERVER),
-    row("psubscribe", -2, NO_KEYS, ALWAYS, SERVER),
-    row("punsubscribe", -1, NO_KEYS, ALWAYS, SERVER),
-    row("ssubscribe", -2, NO_KEYS, ALWAYS, SERVER),
-    row("sunsubscribe", -1, NO_KEYS, ALWAYS, SERVER),
+    row("publish", 3, NO_KEYS, LISTENING.and(Flags::FAST), SERVER),
+    row("spublish", 3, NO_KEYS, LISTENING.and(Flags::FAST), SERVER),
+    row("subscribe", -2, NO_KEYS, LISTENING, SERVER),
+    row("unsubscribe", -1, NO_KEYS, LISTENING, SERVER),
+    row("psubscribe", -2, NO_KEYS, LISTENING, SERVER),
+    row("punsubscribe", -1, NO_KEYS, LISTENING, SERVER),
+    row("ssubscribe", -2, NO_KEYS, LISTENING, SERVER),
+    row("sunsubscribe", -1, NO_KEYS, LISTENING, SERVER),
     row("pubsub", -2, NO_KEYS, ALWAYS, SERVER),
     row("monitor", 1, NO_KEYS, OPERATOR, SERVER),
     // Transactions.
@@ -625,6 +741,100 @@ static TABLE: &[Spec] = &numbered([
     row("unwatch", 1, NO_KEYS, ALWAYS_FAST, SERVER),
     row("wait", 3, NO_KEYS, NONE.and(Flags::BLOCKING), SERVER),
 ]);
+
+/// The subcommands, those of a command one after the other: name, arity, keys, flags.
+#[rustfmt::skip]
+const SUBCOMMAND_ROWS: &[(&str, i8, Keys, Flags)] = &[
+    // Keys.
+    ("object|encoding", 3, SECOND, READ.and(Flags::LOOKS)),
+    ("object|freq", 3, SECOND, READ.and(Flags::LOOKS)),
+    ("object|help", 2, NO_KEYS, ALWAYS),
+    ("object|idletime", 3, SECOND, READ.and(Flags::LOOKS)),
+    ("object|refcount", 3, SECOND, READ.and(Flags::LOOKS)),
+    // Streams.
+    ("xgroup|create", -5, SECOND, WRITE_MORE),
+    ("xgroup|createconsumer", 5, SECOND, WRITE_MORE),
+    ("xgroup|delconsumer", 5, SECOND, WRITE),
+    ("xgroup|destroy", 4, SECOND, WRITE),
+    ("xgroup|help", 2, NO_KEYS, ALWAYS),
+    ("xgroup|setid", -5, SECOND, WRITE),
+    ("xinfo|consumers", 4, SECOND, READ),
+    ("xinfo|groups", 3, SECOND, READ),
+    ("xinfo|help", 2, NO_KEYS, ALWAYS),
+    ("xinfo|stream", -3, SECOND, READ),
+    // The connection, the node.
+    ("acl|whoami", 2, NO_KEYS, ALWAYS),
+    ("client|getname", 2, NO_KEYS, ALWAYS),
+    ("client|getredir", 2, NO_KEYS, ALWAYS),
+    ("client|help", 2, NO_KEYS, ALWAYS),
+    ("client|id", 2, NO_KEYS, ALWAYS),
+    ("client|info", 2, NO_KEYS, ALWAYS),
+    ("client|kill", -3, NO_KEYS, OPERATOR),
+    ("client|list", -2, NO_KEYS, OPERATOR),
+    ("client|no-evict", 3, NO_KEYS, OPERATOR),
+    ("client|no-touch", 3, NO_KEYS, ALWAYS),
+    ("client|pause", -3, NO_KEYS, OPERATOR),
+    ("client|reply", 3, NO_KEYS, ALWAYS),
+    ("client|setinfo", 4, NO_KEYS, ALWAYS),
+    ("client|setname", 3, NO_KEYS, ALWAYS),
+    ("client|unblock", -3, NO_KEYS, OPERATOR),
+    ("client|unpause", 2, NO_KEYS, OPERATOR),
+    ("cluster|countkeysinslot", 3, NO_KEYS, ALWAYS),
+    ("cluster|getkeysinslot", 4, NO_KEYS, ALWAYS),
+    ("cluster|help", 2, NO_KEYS, ALWAYS),
+    ("cluster|info", 2, NO_KEYS, ALWAYS),
+    ("cluster|keyslot", 3, NO_KEYS, ALWAYS),
+    ("cluster|links", 2, NO_KEYS, ALWAYS),
+    ("cluster|myid", 2, NO_KEYS, ALWAYS),
+    ("cluster|nodes", 2, NO_KEYS, ALWAYS),
+    ("cluster|replicas", 3, NO_KEYS, OPERATOR),
+    ("cluster|shards", 2, NO_KEYS, ALWAYS),
+    ("cluster|slaves", 3, NO_KEYS, OPERATOR),
+    ("cluster|slots", 2, NO_KEYS, ALWAYS),
+    ("command|count", 2, NO_KEYS, ALWAYS),
+    ("command|docs", -2, NO_KEYS, ALWAYS),
+    ("command|getkeys", -3, NO_KEYS, ALWAYS),
+    ("command|getkeysandflags", -3, NO_KEYS, ALWAYS),
+    ("command|help", 2, NO_KEYS, ALWAYS),
+    ("command|info", -2, NO_KEYS, ALWAYS),
+    ("command|list", -2, NO_KEYS, ALWAYS),
+    ("config|get", -3, NO_KEYS, OPERATOR),
+    ("config|help", 2, NO_KEYS, ALWAYS),
+    ("config|resetstat", 2, NO_KEYS, OPERATOR),
+    ("config|rewrite", 2, NO_KEYS, OPERATOR),
+    ("config|set", -4, NO_KEYS, OPERATOR),
+    ("kevy|digest", 4, NO_KEYS, OPERATOR),
+    ("kevy|probe", 4, NO_KEYS, OPERATOR),
+    ("kevy|probed", 4, NO_KEYS, OPERATOR),
+    ("latency|doctor", 2, NO_KEYS, OPERATOR),
+    ("latency|graph", 3, NO_KEYS, OPERATOR),
+    ("latency|help", 2, NO_KEYS, ALWAYS),
+    ("latency|histogram", -2, NO_KEYS, OPERATOR),
+    ("latency|history", 3, NO_KEYS, OPERATOR),
+    ("latency|latest", 2, NO_KEYS, OPERATOR),
+    ("latency|reset", -2, NO_KEYS, OPERATOR),
+    ("memory|doctor", 2, NO_KEYS, NONE),
+    ("memory|help", 2, NO_KEYS, ALWAYS),
+    ("memory|malloc-stats", 2, NO_KEYS, NONE),
+    ("memory|purge", 2, NO_KEYS, NONE),
+    ("memory|stats", 2, NO_KEYS, NONE),
+    ("memory|usage", -3, SECOND, READ),
+    ("slowlog|get", -2, NO_KEYS, OPERATOR),
+    ("slowlog|help", 2, NO_KEYS, ALWAYS),
+    ("slowlog|len", 2, NO_KEYS, OPERATOR),
+    ("slowlog|reset", 2, NO_KEYS, OPERATOR),
+    // Messages.
+    ("pubsub|channels", -2, NO_KEYS, LISTENING),
+    ("pubsub|help", 2, NO_KEYS, ALWAYS),
+    ("pubsub|numpat", 2, NO_KEYS, LISTENING),
+    ("pubsub|numsub", -2, NO_KEYS, LISTENING),
+    ("pubsub|shardchannels", -2, NO_KEYS, LISTENING),
+    ("pubsub|shardnumsub", -2, NO_KEYS, LISTENING),
+];
+
+static SUBCOMMANDS: &[Spec] = &of_commands::<{ SUBCOMMAND_ROWS.len() }>();
+
+const _: () = assert!(SUBCOMMAND_ROWS.len() < u8::MAX as usize);
 
 #[cfg(test)]
 mod tests {
@@ -640,13 +850,24 @@ mod tests {
             assert_eq!(all().iter().filter(|other| other.name == spec.name).count(), 1, "{} stands once", spec.name);
             assert!(spec.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", spec.name);
             assert!(!(spec.flags.has(Flags::WRITE) && spec.flags.has(Flags::READONLY)), "{}", spec.name);
+            assert!(spec.subcommands().iter().all(|sub| sub.verb() == spec.name && sub.row() >= all().len()));
+        }
+        assert_eq!(all().iter().map(|spec| spec.subcommands().len()).sum::<usize>(), SUBCOMMANDS.len());
+        for (row, spec) in all_named().enumerate() {
+            assert_eq!(
+                (spec.row(), find_named(spec.name.to_ascii_uppercase().as_bytes()).unwrap().name),
+                (row, spec.name)
+            );
         }
         for spec in &UNDOING {
             assert_eq!(all()[spec.row()].name, spec.name);
             assert!(!spec.flags.has(Flags::DENYOOM) && all()[spec.row()].flags.has(Flags::DENYOOM));
         }
-        for stranger in [b"".as_slice(), b"s", b"sett", b"\x13ET", b"xgroupset", &[b'a'; 1_000]] {
+        for stranger in
+            [b"".as_slice(), b"s", b"sett", b"\x13ET", b"xgroupset", b"config|get", b"config|", &[b'a'; 1_000]]
+        {
             assert!(find(stranger).is_none(), "{}", stranger.escape_ascii());
+            assert!(find_named(stranger).is_none() || stranger == b"config|get", "{}", stranger.escape_ascii());
         }
     }
 

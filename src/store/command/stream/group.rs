@@ -223,14 +223,6 @@ pub(super) fn no_group_of(key: &[u8], group: &[u8]) -> Refusal {
     Refusal::Message(format!("NOGROUP No such consumer group '{}' for key name '{}'", lossy(group), lossy(key)))
 }
 
-/// The refusal of a subcommand whose arguments are not in order.
-pub(super) fn no_subcommand(name: &str, sub: &[u8]) -> Refusal {
-    Refusal::Message(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{}'. Try {name} HELP.",
-        lossy(&sub[..sub.len().min(128)])
-    ))
-}
-
 /// The subcommands of `XGROUP`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sub {
@@ -242,22 +234,17 @@ enum Sub {
 }
 
 impl Sub {
-    /// The subcommand of this name, its own name, and how many arguments there are with it; negative: at least.
-    fn find(name: &[u8]) -> Option<(Sub, &'static str, isize)> {
-        let all = [
-            (Sub::Create, "xgroup|create", -5),
-            (Sub::SetId, "xgroup|setid", -5),
-            (Sub::Destroy, "xgroup|destroy", 4),
-            (Sub::CreateConsumer, "xgroup|createconsumer", 5),
-            (Sub::DelConsumer, "xgroup|delconsumer", 5),
-        ];
-        all.into_iter().find(|(_, full, _)| full.as_bytes()["xgroup|".len()..].eq_ignore_ascii_case(name))
+    /// The subcommand of this name.
+    fn find(name: &[u8]) -> Option<Sub> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"create" => Some(Sub::Create),
+            b"setid" => Some(Sub::SetId),
+            b"destroy" => Some(Sub::Destroy),
+            b"createconsumer" => Some(Sub::CreateConsumer),
+            b"delconsumer" => Some(Sub::DelConsumer),
+            _ => None,
+        }
     }
-}
-
-/// Whether so many arguments are what is wanted; negative: at least so many.
-pub(super) fn fits(wanted: isize, args: usize) -> bool {
-    if wanted < 0 { args >= wanted.unsigned_abs() } else { args == wanted.unsigned_abs() }
 }
 
 pub(in super::super) fn xgroup(
@@ -266,15 +253,8 @@ pub(in super::super) fn xgroup(
     argv: Argv<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    if argv.arg(1).eq_ignore_ascii_case(b"HELP") {
-        return help(argv, "xgroup|help", &XGROUP_HELP, reply);
-    }
-    let Some((sub, name, arity)) = Sub::find(argv.arg(1)) else {
-        return Err(Refusal::UnknownSubcommand("xgroup", lossy(argv.arg(1)).into_owned()));
-    };
-    if !fits(arity, argv.len()) {
-        return Err(Refusal::Arity(name));
-    }
+    // Any other than these is HELP.
+    let Some(sub) = Sub::find(argv.arg(1)) else { return help(&XGROUP_HELP, reply) };
     let (at, key, group) = (at[0], argv.arg(2), argv.arg(3));
     let (makes_stream, entries_read) = options(sub, argv)?;
     let stream = read_value::<Stream>(context, at, key)?;
@@ -346,19 +326,16 @@ fn options(sub: Sub, argv: Argv<'_>) -> Result<(bool, Option<u64>), Refusal> {
                 };
                 index += 2;
             }
-            _ => return Err(no_subcommand("XGROUP", argv.arg(1))),
+            _ => return Err(Refusal::misused("XGROUP", argv.arg(1))),
         }
     }
     // As Redis has it.
     let most = if sub == Sub::Create { 8 } else { 7 };
     let fits = argv.len() <= most && (sub != Sub::SetId || argv.len() != 6);
-    if fits { Ok((makes_stream, entries_read)) } else { Err(no_subcommand("XGROUP", argv.arg(1))) }
+    if fits { Ok((makes_stream, entries_read)) } else { Err(Refusal::misused("XGROUP", argv.arg(1))) }
 }
 
-pub(super) fn help(argv: Argv<'_>, name: &'static str, lines: &[&str], reply: &mut Reply<'_>) -> Outcome {
-    if argv.len() != 2 {
-        return Err(Refusal::Arity(name));
-    }
+pub(super) fn help(lines: &[&str], reply: &mut Reply<'_>) -> Outcome {
     reply.array(lines.len() + 2);
     lines.iter().for_each(|line| reply.simple(line));
     reply.simple("HELP");

@@ -4,7 +4,7 @@ use super::super::aggregate::read as read_value;
 use super::super::refusal::{NO_SUCH_KEY, Refusal};
 use super::super::string::integer;
 use super::super::{Context, NOTHING, Outcome};
-use super::group::{fits, help, no_group_of, no_subcommand};
+use super::group::{help, no_group_of};
 use super::{bulk_id, show};
 use crate::id::UnixMs;
 use crate::resp::Reply;
@@ -23,25 +23,15 @@ pub(in super::super) fn xinfo(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let sub = argv.arg(1).to_ascii_lowercase();
-    let (name, arity) = match sub.as_slice() {
-        b"stream" => ("xinfo|stream", -3),
-        b"groups" => ("xinfo|groups", 3),
-        b"consumers" => ("xinfo|consumers", 4),
-        b"help" => return help(argv, "xinfo|help", &XINFO_HELP, reply),
-        _ => {
-            let sub = String::from_utf8_lossy(argv.arg(1)).into_owned();
-            return Err(Refusal::UnknownSubcommand("xinfo", sub));
-        }
-    };
-    if !fits(arity, argv.len()) {
-        return Err(Refusal::Arity(name));
+    if sub == b"help" {
+        return help(&XINFO_HELP, reply);
     }
     let key = argv.arg(2);
     let stream = read_value::<Stream>(context, at[0], key)?.ok_or(NO_SUCH_KEY)?;
-    match name {
-        "xinfo|stream" if argv.len() == 3 => about_stream(stream, reply),
-        "xinfo|stream" => about_all(stream, shown(argv)?, reply),
-        "xinfo|groups" => about_groups(stream, reply),
+    match sub.as_slice() {
+        b"stream" if argv.len() == 3 => about_stream(stream, reply),
+        b"stream" => about_all(stream, shown(argv)?, reply),
+        b"groups" => about_groups(stream, reply),
         _ => {
             let group = stream.group(argv.arg(3)).ok_or_else(|| no_group_of(key, argv.arg(3)))?;
             about_consumers(group, context.now, reply);
@@ -54,10 +44,10 @@ pub(in super::super) fn xinfo(
 fn shown(argv: Argv<'_>) -> Result<usize, Refusal> {
     let is_count = |at: usize| argv.arg(at).eq_ignore_ascii_case(b"COUNT");
     let count = match argv.len() {
-        _ if !argv.arg(3).eq_ignore_ascii_case(b"FULL") => return Err(no_subcommand("XINFO", argv.arg(1))),
+        _ if !argv.arg(3).eq_ignore_ascii_case(b"FULL") => return Err(Refusal::misused("XINFO", argv.arg(1))),
         4 => return Ok(SHOWN_MAX),
         6 if is_count(4) => integer(argv.arg(5))?,
-        _ => return Err(no_subcommand("XINFO", argv.arg(1))),
+        _ => return Err(Refusal::misused("XINFO", argv.arg(1))),
     };
     // As Redis has it: less than none is the usual, and none is all.
     Ok(match usize::try_from(count) {
