@@ -655,7 +655,6 @@ fn subcommands() {
          a COMMAND GETKEYS
          a COMMAND GETKEYSANDFLAGS
          a COMMAND GETKEYS nosuch k
-         a COMMAND GETKEYS get
          a COMMAND GETKEYS get k x
          a COMMAND GETKEYS config get x
          a COMMAND GETKEYS config nope x
