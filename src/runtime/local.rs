@@ -102,6 +102,23 @@ pub struct Gauges {
     pub greeting: Cell<u64>,
     /// Clients whose command waits.
     pub blocked: Cell<u64>,
+    /// Bytes received from clients so far.
+    pub received: Cell<u64>,
+    /// Bytes sent to clients so far.
+    pub sent: Cell<u64>,
+    /// What was done in the latest second.
+    pub rates: Cell<Rates>,
+}
+
+/// What a shard did in the latest second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rates {
+    /// Commands.
+    pub commands: u64,
+    /// Bytes from clients.
+    pub received: u64,
+    /// Bytes to clients.
+    pub sent: u64,
 }
 
 /// Those who wait for the answers of one lane, the next one first.

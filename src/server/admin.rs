@@ -26,6 +26,7 @@ use crate::resp::{Protocol, Reply};
 use crate::runtime::clock::sleep;
 use crate::runtime::local::{Call, Local, Request};
 use crate::runtime::ring::ring;
+use crate::store::command::refusal::NOT_AN_INTEGER;
 use crate::store::command::{Refusal, Spec, introspect, number};
 use crate::wire::Argv;
 
@@ -44,7 +45,7 @@ pub(super) async fn execute(
         "select" => match number::integer(argv.arg(1)) {
             Some(0) => reply.ok(),
             Some(_) => reply.error("ERR DB index is out of range"),
-            None => reply.error("ERR invalid DB index"),
+            None => reply.error(NOT_AN_INTEGER),
         },
         "hello" => hello(node, client, argv, out),
         "auth" => auth(node, client, argv, out),
@@ -250,8 +251,63 @@ async fn debug(local: &Rc<Local>, client: &Client, argv: Argv<'_>, protocol: Pro
         b"error" if argv.len() == 3 => Reply::new(out, protocol).error(String::from_utf8_lossy(argv.arg(2))),
         b"jmap" => Reply::new(out, protocol).error("ERR DEBUG JMAP is not supported: kevy has no Java heap to show"),
         b"corrupt" if argv.len() == 3 => digests::corrupt(local, &client.address, argv.arg(2), protocol, out).await,
-        other => Reply::new(out, protocol)
-            .error(Refusal::UnknownSubcommand("debug", String::from_utf8_lossy(other).into_owned())),
+        b"set-active-expire" if argv.len() == 3 => {
+            let expires = number::integer(argv.arg(2)).is_some_and(|on| on != 0);
+            local.call_all(move |local| local.core().set_expires_actively(expires)).await;
+            Reply::new(out, protocol).ok();
+        }
+        b"protocol" if argv.len() == 3 => show_type(argv.arg(2), &mut Reply::new(out, protocol)),
+        b"help" if argv.len() == 2 => {
+            let mut reply = Reply::new(out, protocol);
+            reply.array(DEBUG_HELP.len());
+            DEBUG_HELP.iter().for_each(|line| reply.simple(line));
+        }
+        _ => Reply::new(out, protocol).error(Refusal::misused("debug", argv.arg(1))),
+    }
+}
+
+const DEBUG_HELP: [&str; 9] = [
+    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CORRUPT <key>",
+    "DIGEST",
+    "ERROR <string>",
+    "OBJECT <key>",
+    "PROTOCOL <type>",
+    "SET-ACTIVE-EXPIRE <0|1>",
+    "SLEEP <seconds>",
+    "HELP",
+];
+
+/// `DEBUG PROTOCOL type`: something of each type that a reply can have.
+fn show_type(kind: &[u8], reply: &mut Reply<'_>) {
+    match kind.to_ascii_lowercase().as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12_345),
+        b"double" => reply.double(3_141.0 / 1_000.0),
+        b"null" => reply.null(),
+        b"array" | b"set" => {
+            if kind.eq_ignore_ascii_case(b"set") { reply.set(3) } else { reply.array(3) }
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"map" => {
+            reply.map(3);
+            for number in 0..3 {
+                reply.integer(number);
+                reply.boolean(number == 1);
+            }
+        }
+        b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        b"push" if reply.protocol() == Protocol::Resp2 => reply.error("ERR RESP2 is not supported by this command"),
+        b"push" => {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+        }
+        _ => reply.error(
+            "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|push|verbatim|true|false",
+        ),
     }
 }
 

@@ -8,7 +8,7 @@ use super::node::Node;
 use super::rewrite;
 use super::settings;
 use crate::resp::{Protocol, Reply};
-use crate::runtime::local::Local;
+use crate::runtime::local::{Local, Rates};
 use crate::runtime::watchdog::Progress;
 use crate::store::command::refusal::SYNTAX;
 use crate::wire::Argv;
@@ -49,6 +49,9 @@ pub(super) async fn execute(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, 
                 .call_all(|local| {
                     local.core().reset_counters();
                     local.gauges.accepted.set(0);
+                    local.gauges.received.set(0);
+                    local.gauges.sent.set(0);
+                    local.gauges.rates.set(Rates::default());
                 })
                 .await;
             Reply::new(out, protocol).ok();

@@ -49,6 +49,7 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
                 Ok(Arrived::Bytes(0)) | Err(_) => break,
                 Ok(Arrived::Bytes(len)) => {
                     client.me.heard.set(node.clock.get());
+                    local.gauges.received.set(local.gauges.received.get() + len as u64);
                     requests.recv_advance(len);
                 }
                 Ok(Arrived::Pushed) if client.me.is_killed() => break,
@@ -144,6 +145,7 @@ pub(super) async fn tell(
         let limit = node.settings.borrow().output_limits.normal;
         send_within(limit, stream, client, out).await?;
     }
+    local.gauges.sent.set(local.gauges.sent.get() + out.len() as u64);
     out.clear();
     if out.capacity() > limits::REPLY_BYTES_KEPT {
         out.shrink_to(limits::REPLY_BYTES_KEPT);
@@ -243,6 +245,16 @@ async fn execute_all(
             next += 1;
             let from = out.len();
             let Some(spec) = look(local, node, &admission, client, argv, out) else {
+                if is_of_a_browser(argv.arg(0)) {
+                    let me = &client.me;
+                    tracing::warn!(
+                        client = me.address,
+                        id = me.id,
+                        "closed: it speaks HTTP, as a web page would that has a browser talk to this port"
+                    );
+                    out.clear();
+                    return Flow::Close;
+                }
                 if out.get(from) == Some(&b'-') {
                     let named = find(argv.arg(0)).and_then(|spec| spec.named(argv).ok());
                     local.core().meter.rejected(named, &out[from..]);
@@ -418,6 +430,12 @@ fn note_alone(local: &Local, client: &ClientSession, spec: &Spec, argv: Argv<'_>
             meter.note(spec, argv, taken, unix_now(), who());
         }
     }
+}
+
+/// Whether a line is of an HTTP request: what a web page has its visitors' browsers send to ports that they can reach is not to be executed
+/// line by line. As Redis has it.
+fn is_of_a_browser(verb: &[u8]) -> bool {
+    verb.eq_ignore_ascii_case(b"post") || verb.eq_ignore_ascii_case(b"host:")
 }
 
 #[cold]

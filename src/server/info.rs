@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::id::{Generation, Offset};
 use crate::resp::Reply;
+use crate::runtime::local::Rates;
 use crate::shard::memory::Policy;
 use crate::shard::meter::Stats;
 use crate::source::Lag;
@@ -80,6 +81,8 @@ pub struct Shard {
     pub channels: u64,
     /// See [`channels`](Self::channels).
     pub patterns: u64,
+    /// See [`channels`](Self::channels).
+    pub shard_channels: u64,
     /// Clients in a `WAIT`.
     pub blocked: u64,
     /// Connections that were closed as there were too many.
@@ -100,6 +103,16 @@ pub struct Shard {
     pub expired_keys: u64,
     /// Keys that went because there was no memory left.
     pub evicted_keys: u64,
+    /// Keys that commands which read found.
+    pub hits: u64,
+    /// Keys that they did not find.
+    pub misses: u64,
+    /// Bytes from clients.
+    pub received_bytes: u64,
+    /// Bytes to clients.
+    pub sent_bytes: u64,
+    /// What it did in the latest second.
+    pub rates: Rates,
     /// Times that its executor made no progress for a second.
     pub stalls: u64,
     /// The longest time that one task kept it to itself.
@@ -369,6 +382,7 @@ impl Snapshot {
         line(out, format_args!("run_id:{}", self.run_id));
         line(out, format_args!("tcp_port:{}", self.tcp_port));
         line(out, format_args!("server_time_usec:{}", self.unix_ms * 1_000));
+        line(out, format_args!("multiplexing_api:io_uring"));
         line(out, format_args!("uptime_in_seconds:{}", self.uptime_seconds));
         line(out, format_args!("uptime_in_days:{}", self.uptime_seconds / 86_400));
         line(out, format_args!("config_file:{}", self.config_file));
@@ -415,7 +429,14 @@ impl Snapshot {
         line(out, format_args!("allocator_frag_bytes:{}", reserved.saturating_sub(used)));
         line(out, format_args!("mem_fragmentation_ratio:{:.2}", self.fragmentation()));
         line(out, format_args!("mem_allocator:mimalloc"));
+        line(out, format_args!("mem_fragmentation_bytes:{}", self.used_memory_rss.saturating_sub(used)));
+        let backlogs: u64 = self.recorded().iter().map(|stream| stream.backlog_bytes).sum();
+        line(out, format_args!("mem_replication_backlog:{backlogs}"));
+        line(out, format_args!("mem_clients_normal:{}", self.sum(|s| s.output_bytes)));
+        line(out, format_args!("mem_clients_slaves:0"));
+        line(out, format_args!("active_defrag_running:0"));
         line(out, format_args!("maxmemory:{}", self.maxmemory));
+        line(out, format_args!("maxmemory_human:{}", human(self.maxmemory)));
         line(out, format_args!("maxmemory_policy:{}", self.maxmemory_policy));
     }
 
@@ -481,17 +502,34 @@ impl Snapshot {
         line(out, format_args!("rdb_last_bgsave_status:ok"));
         line(out, format_args!("aof_enabled:0"));
         line(out, format_args!("aof_rewrite_in_progress:0"));
+        line(out, format_args!("aof_rewrite_scheduled:0"));
+        line(out, format_args!("aof_last_bgrewrite_status:ok"));
+        line(out, format_args!("aof_last_write_status:ok"));
+        line(out, format_args!("rdb_last_bgsave_time_sec:-1"));
+        line(out, format_args!("rdb_current_bgsave_time_sec:-1"));
     }
 
     fn stats(&self, out: &mut String) {
         let streams = self.recorded();
         line(out, format_args!("total_connections_received:{}", self.sum(|s| s.accepted)));
         line(out, format_args!("total_commands_processed:{}", self.sum(|s| s.commands)));
+        line(out, format_args!("instantaneous_ops_per_sec:{}", self.sum(|s| s.rates.commands)));
+        let kilobytes = |bytes: u64| bytes as f64 / 1_024.0;
+        line(out, format_args!("total_net_input_bytes:{}", self.sum(|s| s.received_bytes)));
+        line(out, format_args!("total_net_output_bytes:{}", self.sum(|s| s.sent_bytes)));
+        line(out, format_args!("instantaneous_input_kbps:{:.2}", kilobytes(self.sum(|s| s.rates.received))));
+        line(out, format_args!("instantaneous_output_kbps:{:.2}", kilobytes(self.sum(|s| s.rates.sent))));
         line(out, format_args!("expired_keys:{}", self.sum(|s| s.expired_keys)));
         line(out, format_args!("evicted_keys:{}", self.sum(|s| s.evicted_keys)));
+        line(out, format_args!("keyspace_hits:{}", self.sum(|s| s.hits)));
+        line(out, format_args!("keyspace_misses:{}", self.sum(|s| s.misses)));
         line(out, format_args!("rejected_connections:{}", self.sum(|s| s.rejected)));
         line(out, format_args!("pubsub_channels:{}", self.sum(|s| s.channels)));
         line(out, format_args!("pubsub_patterns:{}", self.sum(|s| s.patterns)));
+        line(out, format_args!("pubsubshard_channels:{}", self.sum(|s| s.shard_channels)));
+        // There are no forks.
+        line(out, format_args!("latest_fork_usec:0"));
+        line(out, format_args!("total_forks:0"));
         line(out, format_args!("total_error_replies:{}", self.errors.values().sum::<u64>()));
         line(out, format_args!("slowlog_len:{}", self.sum(|s| s.slow)));
         line(out, format_args!("executor_stalls:{}", self.sum(|s| s.stalls)));
@@ -548,6 +586,7 @@ impl Snapshot {
         }
         line(out, format_args!("connected_observers:{}", self.readers(true).len()));
         line(out, format_args!("replicas_away:{}", streams.iter().map(|s| s.away).max().unwrap_or(0)));
+        line(out, format_args!("master_failover_state:no-failover"));
         line(out, format_args!("master_replid:{:040x}", generation.get()));
         line(out, format_args!("master_repl_offset:{}", self.recorded_next()));
         line(out, format_args!("repl_port_base:{port_base}"));
@@ -589,6 +628,9 @@ impl Snapshot {
         let seconds = |micros: u64| format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
         line(out, format_args!("used_cpu_sys:{}", seconds(self.cpu_system_micros)));
         line(out, format_args!("used_cpu_user:{}", seconds(self.cpu_user_micros)));
+        // There are no processes beside it.
+        line(out, format_args!("used_cpu_sys_children:0.000000"));
+        line(out, format_args!("used_cpu_user_children:0.000000"));
     }
 
     fn cluster(&self, out: &mut String) {
@@ -733,6 +775,7 @@ const SECTIONS: &[(&str, bool, Section)] = &[
     ("Stats", true, Snapshot::stats),
     ("Replication", true, Snapshot::replication),
     ("CPU", true, Snapshot::cpu),
+    ("Modules", true, |_, _| {}),
     ("Commandstats", false, Snapshot::commandstats),
     ("Errorstats", true, Snapshot::errorstats),
     ("Latencystats", false, Snapshot::latencystats),
@@ -791,7 +834,18 @@ mod tests {
             commands: BTreeMap::from([("get", stats())]),
             errors: BTreeMap::from([("ERR".into(), 3)]),
             shards: vec![
-                Shard { cpu: Some(3), clients: 2, accepted: 5, commands: 70, keys: 10, expires: 1, ..Shard::default() },
+                Shard {
+                    cpu: Some(3),
+                    clients: 2,
+                    accepted: 5,
+                    commands: 70,
+                    keys: 10,
+                    expires: 1,
+                    hits: 5,
+                    misses: 2,
+                    received_bytes: 3,
+                    ..Shard::default()
+                },
                 Shard {
                     clients: 1,
                     accepted: 4,
@@ -800,6 +854,9 @@ mod tests {
                     used_memory: 640,
                     reserved_memory: 800,
                     stalls: 1,
+                    hits: 7,
+                    sent_bytes: 5,
+                    rates: Rates { commands: 9, received: 2_048, sent: 512 },
                     longest_turn_us: 700,
                     longest_turn_cpu_us: 600,
                     ..Shard::default()
@@ -888,6 +945,7 @@ slave0:ip=10.0.0.7,port=6005,state=online,offset=300,lag=2
 slave1:ip=10.0.0.7,port=6005,state=sync,offset=99,lag=2
 connected_observers:0
 replicas_away:0
+master_failover_state:no-failover
 master_replid:0000000000000000000000000000000000000abc
 master_repl_offset:300
 repl_port_base:16004
@@ -991,6 +1049,7 @@ process_id:42
 run_id:0123456789abcdef0123456789abcdef01234567
 tcp_port:6004
 server_time_usec:1000000
+multiplexing_api:io_uring
 uptime_in_seconds:90000
 uptime_in_days:1
 config_file:kevy.toml
@@ -1025,7 +1084,13 @@ allocator_frag_ratio:1.25
 allocator_frag_bytes:160
 mem_fragmentation_ratio:7812.50
 mem_allocator:mimalloc
+mem_fragmentation_bytes:4999360
+mem_replication_backlog:0
+mem_clients_normal:0
+mem_clients_slaves:0
+active_defrag_running:0
 maxmemory:0
+maxmemory_human:0B
 maxmemory_policy:noeviction
 
 # Persistence
@@ -1037,15 +1102,30 @@ rdb_last_save_time:0
 rdb_last_bgsave_status:ok
 aof_enabled:0
 aof_rewrite_in_progress:0
+aof_rewrite_scheduled:0
+aof_last_bgrewrite_status:ok
+aof_last_write_status:ok
+rdb_last_bgsave_time_sec:-1
+rdb_current_bgsave_time_sec:-1
 
 # Stats
 total_connections_received:9
 total_commands_processed:100
+instantaneous_ops_per_sec:9
+total_net_input_bytes:3
+total_net_output_bytes:5
+instantaneous_input_kbps:2.00
+instantaneous_output_kbps:0.50
 expired_keys:0
 evicted_keys:0
+keyspace_hits:12
+keyspace_misses:2
 rejected_connections:0
 pubsub_channels:0
 pubsub_patterns:0
+pubsubshard_channels:0
+latest_fork_usec:0
+total_forks:0
 total_error_replies:3
 slowlog_len:0
 executor_stalls:1
@@ -1072,6 +1152,10 @@ master_repl_offset:0
 # CPU
 used_cpu_sys:0.000250
 used_cpu_user:1.500000
+used_cpu_sys_children:0.000000
+used_cpu_user_children:0.000000
+
+# Modules
 
 # Errorstats
 errorstat_ERR:count=3

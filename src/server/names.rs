@@ -3,6 +3,7 @@
 //! part for is here only if tools ask for it, and keeps its one value.
 
 use super::config::{Config, KEYS, Key, Role};
+use super::settings::OutputLimits;
 use crate::store::command::glob;
 
 /// A setting under the name that clients use.
@@ -28,11 +29,13 @@ enum Unit {
     BytesOfAll,
     /// `yes` and `no`.
     Switch,
+    /// Classes of clients, each with its bytes.
+    Limits,
 }
 
 /// Redis's name, the key of the file, the unit.
 const RENAMED: &[(&str, &str, Unit)] = &[
-    ("client-output-buffer-limit", "client_output_buffer_limit", Unit::Plain),
+    ("client-output-buffer-limit", "client_output_buffer_limit", Unit::Limits),
     ("client-query-buffer-limit", "client_query_buffer_limit", Unit::Bytes),
     ("cluster-enabled", "cluster_enabled", Unit::Switch),
     ("io-threads", "shards", Unit::Plain),
@@ -60,6 +63,8 @@ const FIXED: &[(&str, &str)] = &[
     ("lazyfree-lazy-expire", "yes"),
     ("lazyfree-lazy-server-del", "yes"),
     ("lazyfree-lazy-user-del", "yes"),
+    ("latency-tracking", "yes"),
+    ("latency-tracking-info-percentiles", "50 99 99.9"),
     ("lfu-decay-time", "1"),
     ("lfu-log-factor", "10"),
     ("notify-keyspace-events", ""),
@@ -155,6 +160,7 @@ impl Unit {
         let bytes = || text.parse::<super::size::Size>().map_or(0, |size| size.0);
         match self {
             Unit::Plain => text.to_owned(),
+            Unit::Limits => OutputLimits::default().changed(text).map_or(text.to_owned(), OutputLimits::in_bytes),
             Unit::Bytes => bytes().to_string(),
             Unit::BytesOfAll if config.role == Role::Standalone => "0".to_owned(),
             Unit::BytesOfAll => (bytes() * u64::from(config.shards.get())).to_string(),
@@ -167,7 +173,7 @@ impl Unit {
     /// What clients say, as the file would have it.
     fn read(self, value: &str, config: &Config) -> Option<String> {
         Some(match self {
-            Unit::Plain | Unit::Bytes | Unit::Switch => value.to_owned(),
+            Unit::Plain | Unit::Bytes | Unit::Switch | Unit::Limits => value.to_owned(),
             Unit::Seconds => value.parse::<u64>().ok()?.checked_mul(1_000)?.to_string(),
             Unit::BytesOfAll => {
                 let all = value.parse::<super::size::Size>().ok()?.0;
@@ -200,6 +206,7 @@ mod tests {
             ("repl-timeout", "60"),
             ("replica-read-only", "yes"),
             ("client-query-buffer-limit", "1073741824"),
+            ("client-output-buffer-limit", "normal 0 0 0 slave 0 0 0 pubsub 33554432 8388608 60"),
             ("scrub-slots-per-second", "16"),
         ] {
             assert_eq!(setting(&config, name), value, "{name}");

@@ -110,7 +110,10 @@ pub(super) async fn latency(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
             let mut reply = Reply::new(out, protocol);
             match latency {
                 Some(latency) => reply.verbatim("txt", graph(latency).as_bytes()),
-                None => reply.error("ERR No samples available for event"),
+                None => {
+                    let kind = String::from_utf8_lossy(argv.arg(2)).into_owned();
+                    reply.error(format_args!("ERR No samples available for event '{kind}'"));
+                }
             }
         }
         (b"histogram", _) => {

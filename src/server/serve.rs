@@ -18,13 +18,13 @@ use super::node::{Node, Shared, new_generation, random};
 use super::session::ClientSession;
 use super::upstream::{self, Address, Wish};
 use crate::handshake::ReplicaId;
-use crate::id::ShardId;
+use crate::id::{Moment, ShardId};
 use crate::limits;
 use crate::runtime::clock::{now, sleep};
 use crate::runtime::cpus::{CpuSetting, Placement};
 use crate::runtime::executor::{self, Executors, Plan, Queue};
 use crate::runtime::listener::{BindError, Connection, Listener};
-use crate::runtime::local::{Answer, Local, Request, unix_now};
+use crate::runtime::local::{Answer, Local, Rates, Request, unix_now};
 use crate::runtime::mesh::{Mesh, mesh};
 use crate::runtime::ring::ring;
 use crate::runtime::shutdown::Shutdown;
@@ -286,9 +286,36 @@ fn serve_client(local: &Rc<Local>, node: &Rc<Node>, connection: Connection) {
     queue_of.spawn(Queue::Clients, task).detach();
 }
 
+/// When the second began in which commands and bytes are counted, and how many there had been then.
+struct Second {
+    begun: Moment,
+    so_far: Rates,
+}
+
+impl Second {
+    /// It is over, about: what was done in it is what is done in a second, and another begins.
+    fn end(&mut self, local: &Local) {
+        let (gauges, ms) = (&local.gauges, now().ms_since(self.begun).max(1));
+        let so_far = Rates {
+            commands: local.core().counters().commands,
+            received: gauges.received.get(),
+            sent: gauges.sent.get(),
+        };
+        // Counters may have begun anew meanwhile.
+        let rate = |now: u64, before: u64| now.saturating_sub(before) * 1_000 / ms;
+        gauges.rates.set(Rates {
+            commands: rate(so_far.commands, self.so_far.commands),
+            received: rate(so_far.received, self.so_far.received),
+            sent: rate(so_far.sent, self.so_far.sent),
+        });
+        *self = Second { begun: now(), so_far };
+    }
+}
+
 /// What is done now and then: memory is given back in slices, digests are told, replicas are forgotten, the number of keys is published.
 async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
     let mut turn = Turn::begin();
+    let mut second = Second { begun: now(), so_far: Rates::default() };
     for tick in 0u64.. {
         sleep(Duration::from_millis(limits::TICK_MS)).await;
         while reclaim(&local) {
@@ -304,6 +331,7 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
         node.clock.set(now());
         if tick.is_multiple_of(limits::SWEEP_TICKS) {
             end_silent_clients(&node);
+            second.end(&local);
             if node.shared.config.emulates_cluster {
                 let primary = local.call(ShardId::new(0), |_| upstream::wanted(&Node::here())).await;
                 *node.primary.borrow_mut() = primary;

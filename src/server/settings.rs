@@ -183,6 +183,14 @@ impl OutputLimits {
     }
 }
 
+impl OutputLimits {
+    /// As Redis shows them. A link to a replica holds no buffer of its own.
+    pub fn in_bytes(self) -> String {
+        let limit = |limit: OutputLimit| format!("{} {} {}", limit.hard, limit.soft, limit.soft_seconds);
+        format!("normal {} slave 0 0 0 pubsub {}", limit(self.normal), limit(self.pubsub))
+    }
+}
+
 impl fmt::Display for OutputLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = |limit: &OutputLimit| format!("{} {} {}", Size(limit.hard), Size(limit.soft), limit.soft_seconds);
@@ -198,6 +206,7 @@ mod tests {
     fn limits_are_changed_class_by_class() {
         let limits = OutputLimits::default();
         assert_eq!(limits.changed(&limits.to_string()), Some(limits));
+        assert_eq!(limits.changed(&limits.in_bytes()), Some(limits));
         let changed = limits.changed("normal 1mb 512kb 10 slave 1 2 3").unwrap();
         assert_eq!(changed.normal, OutputLimit { hard: 1 << 20, soft: 512 << 10, soft_seconds: 10 });
         assert_eq!(changed.pubsub, limits.pubsub);

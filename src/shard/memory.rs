@@ -253,10 +253,10 @@ mod tests {
     #[test]
     fn each_policy_goes_by_what_it_is_called_after() {
         // Of 1,600 keys half expire; half of those soon. Half were used lately, half were used often, and half of each are of each.
-        let expires = |number: usize| number % 2 == 0;
-        let expires_soon = |number: usize| number / 2 % 2 == 0;
-        let used_lately = |number: usize| number / 4 % 2 == 0;
-        let used_often = |number: usize| number / 8 % 2 == 0;
+        let expires = |number: usize| number.is_multiple_of(2);
+        let expires_soon = |number: usize| (number / 2).is_multiple_of(2);
+        let used_lately = |number: usize| (number / 4).is_multiple_of(2);
+        let used_often = |number: usize| (number / 8).is_multiple_of(2);
         for (policy, name) in Policy::ALL {
             let (mut memory, mut store) = (Memory::default(), KeyspaceStore::new());
             memory.set_limit(MemoryLimit { bytes: 1, policy, samples: 10 }, &mut store, UnixMs::new(1_000));

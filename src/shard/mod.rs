@@ -33,7 +33,7 @@ use crate::source::Source;
 use crate::source::scrub::Scrubbed;
 use crate::store::command::refusal::NO_MEMORY;
 use crate::store::command::{Context, Flags, Lazy, Random, Spec, del, execute, group, has_expired, next_due, take_due};
-use crate::store::{KeyspaceStore, Message, ScanCursor, hash};
+use crate::store::{KeyspaceStore, Looks, Message, ScanCursor, hash};
 use crate::wire::{Argv, Command, Effects, Room};
 
 /// One shard.
@@ -54,6 +54,8 @@ pub struct Shard {
     memory: Memory,
     /// Where the walk goes on that looks for keys which have expired.
     expire_next: ScanCursor,
+    /// Whether there is such a walk.
+    expires_actively: bool,
     /// What one group may take of the stream.
     room: Room,
     /// What the transaction under way has done so far.
@@ -131,6 +133,8 @@ pub struct Counters {
     pub expired_keys: u64,
     /// Keys removed because there was no memory left.
     pub evicted_keys: u64,
+    /// How often commands that read found a key, and did not.
+    pub looks: Looks,
 }
 
 impl Shard {
@@ -146,6 +150,7 @@ impl Shard {
             meter: Meter::new(),
             memory: Memory::default(),
             expire_next: ScanCursor::START,
+            expires_actively: true,
             room: Room::WHOLE,
             group: None,
             waiting: waiting::Waiting::default(),
@@ -164,7 +169,7 @@ impl Shard {
 
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { looks: self.store.looks(), ..self.counters }
     }
 
     /// Counts a command that was executed here and is not about keys.
@@ -175,6 +180,7 @@ impl Shard {
     /// Begins counting anew.
     pub fn reset_counters(&mut self) {
         self.counters = Counters::default();
+        self.store.set_looks(Looks::default());
         self.meter.reset_stats();
     }
 
@@ -208,6 +214,7 @@ impl Shard {
             reply.error(NO_MEMORY);
             return;
         }
+        let looks = self.store.looks();
         let mut context = Context {
             store: &mut self.store,
             now,
@@ -217,6 +224,10 @@ impl Shard {
             expired_keys: &mut self.counters.expired_keys,
         };
         let effects = execute(spec, &mut context, at, argv, reply);
+        // As Redis counts: what writes says nothing of how good a cache this is.
+        if writes {
+            self.store.set_looks(looks);
+        }
         if effects != Effects::None {
             self.record(effects, argv);
         }
@@ -262,10 +273,16 @@ impl Shard {
         }
     }
 
+    /// Whether keys that have expired are deleted where nobody asks for them; off for tests alone.
+    pub fn set_expires_actively(&mut self, on: bool) {
+        self.expires_actively = on;
+    }
+
     /// Deletes keys and fields of hashes that have expired, of the next keys in a walk over those slots that have some which expire: one step
     /// of what nobody who reads does. `true`: many had, and the next step is worth its time at once. A replica waits for its primary's word.
     pub fn expire_some(&mut self, now: UnixMs) -> bool {
-        if matches!(self.role, Role::Replica(_)) || self.store.expires() == 0 && !self.store.has_times() {
+        let has_some = self.store.expires() > 0 || self.store.has_times();
+        if !self.expires_actively || matches!(self.role, Role::Replica(_)) || !has_some {
             return false;
         }
         let (mut looked, mut expired) = (0, Vec::new());

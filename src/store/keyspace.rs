@@ -7,6 +7,8 @@
 //!   dead    [Table] ────────┘         Slab<Line>       Slab<Word>
 //! ```
 
+use std::cell::Cell;
+
 use super::dump::Step;
 use super::heap::Content;
 use super::slab::Handle;
@@ -111,6 +113,17 @@ pub struct KeyspaceStore {
     tracked_since: UnixMs,
     /// Messages that were applied and not taken; `None`: nobody wants them.
     messages: Option<Vec<Message>>,
+    /// How often commands looked for a key.
+    looks: Cell<Looks>,
+}
+
+/// How often commands looked for a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Looks {
+    /// Times that it was there.
+    pub hits: u64,
+    /// Times that it was not.
+    pub misses: u64,
 }
 
 /// Where in a slot something is looked for: independent of which slot it is.
@@ -155,6 +168,7 @@ impl KeyspaceStore {
             tracking: Tracking::Off,
             tracked_since: UnixMs::new(0),
             messages: None,
+            looks: Cell::default(),
         }
     }
 
@@ -210,6 +224,25 @@ impl KeyspaceStore {
     /// Number of keys in live slots, expired ones included.
     pub fn len(&self) -> usize {
         self.keys
+    }
+
+    /// How often commands looked for a key, as far as they said so.
+    #[inline]
+    pub fn looks(&self) -> Looks {
+        self.looks.get()
+    }
+
+    /// Counts from `looks` on.
+    #[inline]
+    pub fn set_looks(&mut self, looks: Looks) {
+        self.looks.set(looks);
+    }
+
+    /// A command looked for a key, and found it or did not.
+    #[inline]
+    pub(super) fn note_look(&self, found: bool) {
+        let Looks { hits, misses } = self.looks.get();
+        self.looks.set(Looks { hits: hits + u64::from(found), misses: misses + u64::from(!found) });
     }
 
     /// Whether no live slot has a key.

@@ -47,7 +47,7 @@ mod watched;
 pub use awaited::{Awaited, WaiterId};
 pub use command::dispatch;
 pub use entry::{Entry, ValueRef};
-pub use keyspace::{KeyspaceStore, Place, ScanCursor};
+pub use keyspace::{KeyspaceStore, Looks, Place, ScanCursor};
 pub use message::Message;
 pub use used::Tracking;
 pub use value::Value;

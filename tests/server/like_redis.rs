@@ -744,3 +744,88 @@ fn note_command(told: &redis::Value, commands: &mut BTreeMap<String, (i64, [i64;
 fn told_as<T: redis::FromRedisValue>(told: &redis::Value) -> T {
     redis::from_redis_value(told.clone()).expect("what COMMAND tells")
 }
+
+#[test]
+fn what_operators_and_tests_ask() {
+    assert_alike(
+        "a SELECT x
+         a SELECT 0
+         a WAIT 0 x
+         a WAIT x 0
+         a WAIT 0 -1
+         a LATENCY GRAPH command
+         a LATENCY HISTORY command
+         a LATENCY RESET command
+         a LATENCY HISTOGRAM nosuch
+         a DEBUG
+         a DEBUG NOSUCH
+         a DEBUG SLEEP
+         a DEBUG ERROR
+         a DEBUG OBJECT nosuch
+         a DEBUG PROTOCOL string
+         a DEBUG PROTOCOL integer
+         a DEBUG PROTOCOL double
+         a DEBUG PROTOCOL null
+         a DEBUG PROTOCOL array
+         a DEBUG PROTOCOL set
+         a DEBUG PROTOCOL verbatim
+         a DEBUG PROTOCOL true
+         a DEBUG PROTOCOL false
+         a DEBUG PROTOCOL push
+         a CONFIG GET latency-tracking*
+         a CONFIG SET latency-tracking yes
+         a CONFIG GET nosuch
+         a CONFIG SET nosuch 1
+         a CONFIG SET timeout 0 timeout 1
+         a CONFIG REWRITE
+         a SLOWLOG RESET
+         a SLOWLOG LEN
+         a SLOWLOG GET 0
+         a HELLO 4
+         a HELLO x
+         a HELLO 2 NOPE
+         a HELLO 2 SETNAME
+         a AUTH
+         a AUTH x
+         a DEBUG SET-ACTIVE-EXPIRE 0
+         a SET k v PX 1
+         a DEBUG SLEEP 0.3
+         a DBSIZE
+         a GET k
+         a DBSIZE
+         a DEBUG SET-ACTIVE-EXPIRE 1
+         ~ b HELLO 3
+         b DEBUG PROTOCOL double
+         b DEBUG PROTOCOL null
+         b DEBUG PROTOCOL set
+         b DEBUG PROTOCOL map
+         b DEBUG PROTOCOL verbatim
+         b DEBUG PROTOCOL true
+         c POST / HTTP/1.1
+         d Host: localhost
+         e PING",
+    );
+}
+
+#[test]
+fn hits_and_misses_are_counted_as_redis_does() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let script = "SET s v;GET s;GET nosuch;MGET s nosuch x;EXISTS s nosuch;TTL s;TYPE nosuch;STRLEN s;GETRANGE s 0 1;\
+                  LPUSH l a;LRANGE l 0 -1;LLEN nosuch;LINDEX l 0;HSET h a 1;HGET h a;HGETALL h;HLEN nosuch;SADD e a;SMEMBERS e;\
+                  SISMEMBER e a;ZADD z 1 a;ZRANGE z 0 -1;ZSCORE z a;ZCARD nosuch;XADD x 1-1 a b;XLEN x;XRANGE x - +;SET s w;DEL s;\
+                  GETBIT s 1;OBJECT ENCODING l;DUMP nosuch";
+    let counted = |port: u16| {
+        let mut talk = Talk::new(port);
+        script.split(';').for_each(|command| _ = talk.line(&format!("a {}", command.trim())));
+        let info = talk.line("a INFO stats");
+        let number = |name: &str| -> u64 {
+            let (_, rest) = info.split_once(name).expect(name);
+            rest.split(' ').next().and_then(|number| number.parse().ok()).expect(name)
+        };
+        (number("keyspace_hits:"), number("keyspace_misses:"), number("total_net_input_bytes:") > 300)
+    };
+    let expected = counted(redis.port);
+    for shards in [1, 3] {
+        assert_eq!(counted(Kevy::start(shards, &[]).port), expected, "{shards} shards");
+    }
+}

@@ -82,7 +82,9 @@ impl Context<'_> {
     /// The entry of `key`, if it is there and has not expired.
     #[inline]
     fn read(&self, at: Located, key: &[u8]) -> Option<Entry<'_>> {
-        self.store.get(at, key).filter(|entry| !has_expired(entry, self.now))
+        let entry = self.store.get(at, key).filter(|entry| !has_expired(entry, self.now));
+        self.store.note_look(entry.is_some());
+        entry
     }
 }
 
