@@ -750,7 +750,6 @@ fn what_operators_and_tests_ask() {
     assert_alike(
         "a SELECT x
          a SELECT 0
-         a WAIT 0 x
          a WAIT x 0
          a WAIT 0 -1
          a LATENCY GRAPH command
@@ -772,7 +771,8 @@ fn what_operators_and_tests_ask() {
          a DEBUG PROTOCOL true
          a DEBUG PROTOCOL false
          a DEBUG PROTOCOL push
-         a CONFIG GET latency-tracking*
+         a CONFIG GET latency-tracking
+         a CONFIG GET latency-tracking-info-percentiles
          a CONFIG SET latency-tracking yes
          a CONFIG GET nosuch
          a CONFIG SET nosuch 1
@@ -787,6 +787,15 @@ fn what_operators_and_tests_ask() {
          a HELLO 2 SETNAME
          a AUTH
          a AUTH x
+         a SADD i 3 1 2
+         a OBJECT ENCODING i
+         a ZADD z 1 a 2 b
+         a OBJECT ENCODING z
+         a ZRANGE z 0 1 BYSCORE BYLEX
+         a ZRANGE z 0 1 REV REV
+         a ZRANGE z 0 1 BYSCORE BYSCORE
+         a ZRANGE z 2 1 BYSCORE REV WITHSCORES
+         a DEL i z
          a DEBUG SET-ACTIVE-EXPIRE 0
          a SET k v PX 1
          a DEBUG SLEEP 0.3

@@ -55,7 +55,11 @@ pub fn encoding(entry: &Entry<'_>) -> &'static str {
         ValueRef::Boxed(Value::Hash(hash)) => (hash.is_small(), "listpack", "hashtable"),
         ValueRef::Boxed(Value::List(_)) => return "quicklist",
         ValueRef::Boxed(Value::Stream(_)) => return "stream",
-        ValueRef::Boxed(Value::Set(set)) => (set.is_small(), "listpack", "hashtable"),
+        ValueRef::Boxed(Value::Set(set)) => {
+            let is_number = |member: &[u8]| number::integer(member).is_some();
+            let small = if set.is_small() && set.iter().all(is_number) { "intset" } else { "listpack" };
+            (set.is_small(), small, "hashtable")
+        }
         ValueRef::Boxed(Value::Zset(zset)) => (zset.is_small(), "listpack", "skiplist"),
     };
     if is_small { small } else { large }

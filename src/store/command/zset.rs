@@ -143,11 +143,12 @@ impl<'a> Query<'a> {
         let mut index = 2;
         while let Some(option) = argv.get(index) {
             let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
-            if is(b"BYSCORE") {
+            // Each is said once.
+            if by == By::Rank && is(b"BYSCORE") {
                 by = By::Score;
-            } else if is(b"BYLEX") {
+            } else if by == By::Rank && is(b"BYLEX") {
                 by = By::Lex;
-            } else if is(b"REV") {
+            } else if !down && is(b"REV") {
                 down = true;
             } else if takes_scores && is(b"WITHSCORES") {
                 with_scores = true;
