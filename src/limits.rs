@@ -54,6 +54,9 @@ pub const RUN_BYTES_MAX: usize = 256 << 10;
 /// Bytes that one send to a replica tries to gather when it is behind.
 pub const SEND_BYTES_TARGET: usize = 256 << 10;
 
+/// Bytes up to which frames and the items behind them are copied together, to go in one send.
+pub const SEND_JOINED_BYTES_MAX: usize = 2 << 10;
+
 /// Bytes that one dump step encodes, unless a single member of a value is larger.
 pub const DUMP_STEP_BYTES: usize = 64 << 10;
 
@@ -172,7 +175,7 @@ pub const GATE_LOOK_MS: u64 = 100;
 pub const SWEEP_TICKS: u64 = 100;
 
 /// How long a shard that ran out of work waits for more in its epoll set before it parks on its ring, in milliseconds; also how
-/// often a busy one looks at its ring. Timers are late by as much.
+/// often one that does not park looks at its ring. Timers are late by at most both.
 pub const LINGER_MS: u64 = 3;
 
 /// Sockets that one look at the epoll set finds ready; the others are found by the next.

@@ -5,7 +5,8 @@
 //! written ──▶ look at each of its shards: who has acknowledged? (and ask the others to, at once)
 //!                 │ not enough
 //!                 ▼
-//!             a watcher on each shard ──▶ tells whenever there is one more ──▶ who is in all of them?
+//!             this shard: look again whenever something is acknowledged ─┐
+//!             a watcher on each other: tells whenever there is one more ─┴▶ who is in all of them?
 //! ```
 //!
 //! A replica counts where one process of it has acknowledged every shard: two that have half each are none.
@@ -143,26 +144,37 @@ async fn wait(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<usi
         return Some(acked_everywhere(&parts));
     }
     let (generation, _) = written.parts(local.count());
-    let mut watchers = Vec::with_capacity(parts.len());
-    for part in &parts {
+    let mut watchers = Vec::new();
+    for (index, part) in parts.iter().enumerate().filter(|(_, part)| part.shard != local.id()) {
         let (shard, next, known) = (part.shard, part.next, part.acked.clone());
-        watchers.push(local.call(shard, move |local| watch(local, generation, next, known)).await);
+        watchers.push((index, local.call(shard, move |local| watch(local, generation, next, known)).await));
     }
     loop {
+        let epoch = local.acked.epoch();
+        for part in parts.iter_mut().filter(|part| part.shard == local.id()) {
+            let mut core = local.core();
+            if !matches!(core.role, Role::Standalone) {
+                part.acked = source_of(&mut core, generation)?.slots().ackers(part.next).collect();
+            }
+        }
         let acked = acked_everywhere(&parts);
         if acked >= wanted || local.executor().is_shutting_down() {
             return Some(acked);
         }
-        let news = poll_fn(|cx| {
-            for (part, watcher) in parts.iter_mut().zip(&mut watchers) {
+        let elsewhere = poll_fn(|cx| {
+            for (index, watcher) in &mut watchers {
                 if watcher.poll_ready(cx).is_ready() {
                     let news = watcher.pop().flatten();
-                    return Poll::Ready(news.map(|acked| part.acked = acked));
+                    return Poll::Ready(news.map(|acked| parts[*index].acked = acked));
                 }
             }
             Poll::Pending
         });
-        match news.await {
+        let here = async {
+            local.acked.past(epoch).or(local.executor().shutdown()).await;
+            Some(())
+        };
+        match elsewhere.or(here).await {
             Some(()) => {}
             None if local.executor().is_shutting_down() => return Some(acked),
             None => return None,

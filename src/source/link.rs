@@ -38,6 +38,8 @@ pub(super) struct Link {
     /// Whether `+SYNCEND` is owed once nothing is needed any more.
     pub owes_end: bool,
     queue: VecDeque<Queued>,
+    /// The position of the last question.
+    asked: Option<Offset>,
     queued_bytes: usize,
     /// Most dump bytes that wait, one item and what ends it excepted.
     queue_bytes_max: usize,
@@ -86,6 +88,7 @@ impl Link {
             need,
             unproved: SlotSet::empty(),
             queue: VecDeque::new(),
+            asked: None,
             queued_bytes: 0,
             queue_bytes_max,
             full_since: None,
@@ -163,9 +166,12 @@ impl Link {
         self.queue.push_back(item);
     }
 
-    /// Asks for an acknowledgement behind everything up to `at`. One question that still waits is enough: what comes after its
-    /// place is acknowledged as soon as that is applied, and a peer that takes nothing must not gather questions.
+    /// Asks for an acknowledgement behind everything up to `at`, once: what was asked is answered as soon as that is applied. Nor does
+    /// one question follow another that still waits: a peer that takes nothing must not gather them.
     pub fn ask(&mut self, at: Offset) {
+        if self.asked == Some(at) {
+            return;
+        }
         // Nothing of a later moment goes between two pieces of one.
         if let Some(held) = &mut self.held {
             held.asked = true;
@@ -174,7 +180,26 @@ impl Link {
         if !self.queue.back().is_some_and(|last| last.is_question) {
             let question = Item::<&[u8]>::GetAck.seal(at, self.checks);
             self.enqueue(Queued { at, bytes: question.of_link(self.checks), is_question: true });
+            self.asked = Some(at);
         }
+    }
+
+    /// These frames, which end at the cursor, with the items that come right behind them where all of it is little: one send does.
+    pub fn with_items(&mut self, frames: Bytes) -> Bytes {
+        let joins = |link: &Link, len: usize| {
+            let next = link.queue.front().filter(|next| next.at == link.cursor.next());
+            next.is_some_and(|next| len + next.bytes.len() <= limits::SEND_JOINED_BYTES_MAX)
+        };
+        if !joins(self, frames.len()) {
+            return frames;
+        }
+        let mut joined = frames.to_vec();
+        while joins(self, joined.len())
+            && let Some(item) = self.pop()
+        {
+            joined.extend_from_slice(&item);
+        }
+        joined.into()
     }
 
     /// The item that is next, once the frames before it are sent.

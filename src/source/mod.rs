@@ -496,7 +496,8 @@ impl Source {
                 let bytes = read(&self.backlog, &mut link.cursor, until, limits::SEND_BYTES_TARGET)?;
                 self.slots.sent(id, link.cursor.next());
                 let strip = link.peer != Peer::Items && self.backlog.has_groups();
-                return Ok(Some(if strip { backlog::without_group_lines(bytes) } else { bytes }));
+                let bytes = if strip { backlog::without_group_lines(bytes) } else { bytes };
+                return Ok(Some(link.with_items(bytes)));
             }
             if let Some(bytes) = link.pop() {
                 return Ok(Some(bytes));
