@@ -47,9 +47,12 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Reads the arguments of `WAIT replicas milliseconds`; `None` where the reply says what is wrong with them.
     pub fn parse(local: &Local, argv: Argv<'_>, reply: &mut Reply<'_>) -> Option<Wanted> {
-        let (replicas, timeout) = (number::integer(argv.arg(1)), number::integer(argv.arg(2)));
-        let (Some(replicas), Some(timeout)) = (replicas, timeout) else {
+        let Some(replicas) = number::integer(argv.arg(1)) else {
             reply.error("ERR value is not an integer or out of range");
+            return None;
+        };
+        let Some(timeout) = number::integer(argv.arg(2)) else {
+            reply.error("ERR timeout is not an integer or out of range");
             return None;
         };
         let Ok(timeout) = u64::try_from(timeout) else {

@@ -750,6 +750,7 @@ fn what_operators_and_tests_ask() {
     assert_alike(
         "a SELECT x
          a SELECT 0
+         a WAIT 0 x
          a WAIT x 0
          a WAIT 0 -1
          a LATENCY GRAPH command
