@@ -19,6 +19,7 @@ use super::{across, admin, wait};
 use crate::id::ShardId;
 use crate::limits;
 use crate::resp::{Reply, arguments_of};
+use crate::runtime::clock::nanos;
 use crate::runtime::commands::{Aborted, CommandBatch, Guard};
 use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::shard::Refused;
@@ -240,7 +241,14 @@ pub(super) async fn exec(local: &Rc<Local>, node: &Rc<Node>, client: &mut Client
     let mut goes_on = true;
     for (index, command) in commands.iter().enumerate() {
         match command.place {
-            Place::Server => goes_on &= execute_server(local, node, client, command.spec, argv(index), out).await,
+            Place::Server => {
+                let (begun, from) = (nanos(), out.len());
+                goes_on &= execute_server(local, node, client, command.spec, argv(index), out).await;
+                let mut core = local.core();
+                core.count_command();
+                core.meter.executed(command.spec, out.get(from..).unwrap_or_default());
+                core.meter.took(command.spec, nanos().saturating_sub(begun));
+            }
             Place::Shard(_) | Place::Several => out.append(&mut replies.each[index]),
         }
     }

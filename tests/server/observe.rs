@@ -77,13 +77,20 @@ fn commands_and_errors_are_counted_on_all_shards() {
     redis::cmd("LPUSH").arg("k1").arg("v").exec(&mut connection).expect_err("it is a string");
     redis::cmd("GET").exec(&mut connection).expect_err("no key");
     redis::cmd("NOSUCH").exec(&mut connection).expect_err("no such command");
+    redis::cmd("CONFIG").arg("NOSUCH").exec(&mut connection).expect_err("no such subcommand");
+    let mut transaction = redis::pipe();
+    transaction.atomic().cmd("CONFIG").arg("GET").arg("save").cmd("OBJECT").arg("ENCODING").arg("k1");
+    transaction.query::<Value>(&mut connection).expect("EXEC");
+    redis::cmd("OBJECT").arg("ENCODING").arg("k1").exec(&mut connection).expect("OBJECT");
     let info: String = redis::cmd("INFO").arg("commandstats").arg("errorstats").query(&mut connection).expect("INFO");
     for part in [
+        "cmdstat_config|get:calls=1,",
+        "cmdstat_object|encoding:calls=2,",
         "cmdstat_set:calls=30,",
         "cmdstat_lpush:calls=1,",
         "rejected_calls=0,failed_calls=1\r\n",
         "cmdstat_get:calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0\r\n",
-        "errorstat_ERR:count=2\r\n",
+        "errorstat_ERR:count=3\r\n",
         "errorstat_WRONGTYPE:count=1\r\n",
     ] {
         assert!(info.contains(part), "{part} is not in {info}");
@@ -96,6 +103,9 @@ fn commands_and_errors_are_counted_on_all_shards() {
         redis::cmd("LATENCY").arg("HISTOGRAM").arg("set").arg("nosuch").query(&mut connection).expect("HISTOGRAM");
     let Value::Array(parts) = histogram else { panic!("{histogram:?}") };
     assert_eq!(parts.len(), 2, "{parts:?}");
+    let histogram: std::collections::BTreeMap<String, Value> =
+        redis::cmd("LATENCY").arg("HISTOGRAM").arg("config").query(&mut connection).expect("HISTOGRAM");
+    assert_eq!(histogram.keys().collect::<Vec<_>>(), ["config|get"], "of a command those of its subcommands");
     redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut connection).expect("CONFIG RESETSTAT");
     let info: String = redis::cmd("INFO").arg("commandstats").query(&mut connection).expect("INFO");
     assert!(!info.contains("cmdstat_set:"), "{info}");
