@@ -14,7 +14,7 @@ use super::parted::Parted;
 use super::times::Times;
 use super::{Part, SMALL_BYTES_MAX, SMALL_ITEM_BYTES_MAX, SMALL_MEMBERS_MAX};
 use crate::id::UnixMs;
-use crate::limits::FIELD_TIME_MS_MAX;
+use crate::limits::{BULK_BYTES_MAX, FIELD_TIME_MS_MAX};
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_varint};
 use crate::store::digest;
 use crate::store::hash::keyed_hash;
@@ -40,15 +40,45 @@ enum Form {
     },
 }
 
-/// A field and its value.
-type Field = (Box<[u8]>, Box<[u8]>);
-
-fn hash_of((field, _): &Field) -> u64 {
-    keyed_hash(field)
+/// A field and its value, side by side: whoever finds the one has the other at hand.
+#[derive(Debug)]
+struct Field {
+    bytes: Box<[u8]>,
+    /// Where the value begins.
+    name_len: u32,
+    /// The upper half of the name's hash, so that a table that grows need not look at the name.
+    hash: u32,
 }
 
-fn is(field: &[u8]) -> impl Fn(&Field) -> bool {
-    move |(this, _)| **this == *field
+impl Field {
+    fn new(hash: u64, name: &[u8], value: &[u8]) -> Field {
+        Field { bytes: [name, value].concat().into(), name_len: name.len() as u32, hash: (hash >> 32) as u32 }
+    }
+
+    fn hash_of(&self) -> u64 {
+        u64::from(self.hash) << 32
+    }
+
+    #[inline]
+    fn pair(&self) -> (&[u8], &[u8]) {
+        self.bytes.split_at(self.name_len as usize)
+    }
+
+    /// A value of the same length keeps its place.
+    fn set_value(&mut self, value: &[u8]) {
+        let (name, old) = self.bytes.split_at_mut(self.name_len as usize);
+        if old.len() == value.len() {
+            old.copy_from_slice(value);
+        } else {
+            self.bytes = [name, value].concat().into();
+        }
+    }
+}
+
+const _: () = assert!(BULK_BYTES_MAX <= u32::MAX as usize);
+
+fn is(name: &[u8]) -> impl Fn(&Field) -> bool {
+    move |field| field.pair().0 == name
 }
 
 impl Default for Form {
@@ -80,7 +110,7 @@ impl Hash {
     pub fn get(&self, field: &[u8]) -> Option<&[u8]> {
         match &self.form {
             Form::Small(packed) => packed.find(field, 2).map(|at| packed.item(packed.after(at))),
-            Form::Large { table, .. } => table.find(keyed_hash(field), is(field)).map(|(_, value)| &**value),
+            Form::Large { table, .. } => table.find(keyed_hash(field), is(field)).map(|found| found.pair().1),
         }
     }
 
@@ -114,19 +144,15 @@ impl Hash {
         *bytes += value.len();
         *sum = sum.wrapping_add(of_field(field, value));
         let hash = keyed_hash(field);
-        if let Some((_, old)) = table.find_mut(hash, is(field)) {
+        if let Some(found) = table.find_mut(hash, is(field)) {
+            let (_, old) = found.pair();
             *bytes -= old.len();
             *sum = sum.wrapping_sub(of_field(field, old));
-            // A value of the same length keeps its allocation.
-            if old.len() == value.len() {
-                old.copy_from_slice(value)
-            } else {
-                *old = value.into()
-            }
+            found.set_value(value);
             return false;
         }
         *bytes += field.len();
-        table.insert(hash, (field.into(), value.into()), hash_of);
+        table.insert(hash, Field::new(hash, field, value), Field::hash_of);
         true
     }
 
@@ -143,10 +169,11 @@ impl Hash {
                 }
                 None => false,
             },
-            Form::Large { table, bytes, sum } => match table.remove(keyed_hash(field), is(field), hash_of) {
-                Some((field, value)) => {
+            Form::Large { table, bytes, sum } => match table.remove(keyed_hash(field), is(field), Field::hash_of) {
+                Some(removed) => {
+                    let (field, value) = removed.pair();
                     *bytes -= field.len() + value.len();
-                    *sum = sum.wrapping_sub(of_field(&field, &value));
+                    *sum = sum.wrapping_sub(of_field(field, value));
                     true
                 }
                 None => false,
@@ -206,7 +233,7 @@ impl Hash {
             Form::Large { table, .. } => (None, Some(table)),
         };
         let packed = packed.into_iter().flat_map(Packed::pairs);
-        packed.chain(table.into_iter().flat_map(Parted::iter).map(|(field, value)| (&**field, &**value)))
+        packed.chain(table.into_iter().flat_map(Parted::iter).map(Field::pair))
     }
 
     /// Whether it has its small form.
@@ -218,7 +245,7 @@ impl Hash {
     pub fn nth(&self, index: usize) -> Option<(&[u8], &[u8])> {
         match &self.form {
             Form::Small(packed) => packed.pairs().nth(index),
-            Form::Large { table, .. } => table.nth(index).map(|(field, value)| (&**field, &**value)),
+            Form::Large { table, .. } => table.nth(index).map(Field::pair),
         }
     }
 
@@ -232,7 +259,7 @@ impl Hash {
                 (None, (Some(fields), next))
             }
         };
-        let fields = table.into_iter().flatten().map(|(field, value)| (&**field, &**value));
+        let fields = table.into_iter().flatten().map(Field::pair);
         let all = packed.into_iter().flat_map(Packed::pairs).chain(fields);
         Part::new(all.map(|pair| (keyed_hash(pair.0), pair)), from, next)
     }
@@ -281,7 +308,7 @@ impl Hash {
         match &self.form {
             Form::Small(packed) => out.extend_from_slice(packed.as_bytes()),
             Form::Large { table, .. } => {
-                for (field, value) in table.iter() {
+                for (field, value) in table.iter().map(Field::pair) {
                     put_bytes(field, out);
                     put_bytes(value, out);
                 }
@@ -341,7 +368,8 @@ impl Hash {
         let (mut bytes, sum) = (0, self.digest_of_fields());
         for (field, value) in self.iter() {
             bytes += field.len() + value.len();
-            table.insert(keyed_hash(field), (field.into(), value.into()), hash_of);
+            let hash = keyed_hash(field);
+            table.insert(hash, Field::new(hash, field, value), Field::hash_of);
         }
         self.form = Form::Large { table, bytes, sum };
     }

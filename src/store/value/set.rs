@@ -20,7 +20,7 @@ pub struct Set(Form);
 enum Form {
     Small(Packed),
     Large {
-        table: Parted<Box<[u8]>>,
+        table: Parted<Member>,
         /// Bytes of all members.
         bytes: usize,
         /// The sum over all members, kept current: the digest of a million members is there at once.
@@ -28,13 +28,31 @@ enum Form {
     },
 }
 
-#[expect(clippy::borrowed_box, reason = "as a table hands its members out")]
-fn hash_of(member: &Box<[u8]>) -> u64 {
-    keyed_hash(member)
+/// A member of the large form.
+#[derive(Debug)]
+struct Member {
+    bytes: Box<[u8]>,
+    /// The upper half of its hash, so that a table that grows or shrinks need not look at it.
+    hash: u32,
 }
 
-fn is(member: &[u8]) -> impl Fn(&Box<[u8]>) -> bool {
-    move |this| **this == *member
+impl Member {
+    fn new(hash: u64, bytes: &[u8]) -> Member {
+        Member { bytes: bytes.into(), hash: (hash >> 32) as u32 }
+    }
+
+    fn hash_of(&self) -> u64 {
+        u64::from(self.hash) << 32
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn is(bytes: &[u8]) -> impl Fn(&Member) -> bool {
+    move |member| *member.bytes == *bytes
 }
 
 impl Default for Form {
@@ -92,7 +110,7 @@ impl Set {
         }
         *bytes += member.len();
         *sum = sum.wrapping_add(of_member(member));
-        table.insert(hash, member.into(), hash_of);
+        table.insert(hash, Member::new(hash, member), Member::hash_of);
         true
     }
 
@@ -107,7 +125,7 @@ impl Set {
                 None => false,
             },
             Form::Large { table, bytes, sum } => {
-                let found = table.remove(keyed_hash(member), is(member), hash_of).is_some();
+                let found = table.remove(keyed_hash(member), is(member), Member::hash_of).is_some();
                 if found {
                     *bytes -= member.len();
                     *sum = sum.wrapping_sub(of_member(member));
@@ -121,7 +139,7 @@ impl Set {
     pub fn nth(&self, index: usize) -> Option<&[u8]> {
         match &self.0 {
             Form::Small(packed) => packed.iter().nth(index),
-            Form::Large { table, .. } => table.nth(index).map(|member| &**member),
+            Form::Large { table, .. } => table.nth(index).map(Member::bytes),
         }
     }
 
@@ -132,7 +150,7 @@ impl Set {
             Form::Large { table, .. } => (None, Some(table)),
         };
         let packed = packed.into_iter().flat_map(Packed::iter);
-        packed.chain(table.into_iter().flat_map(Parted::iter).map(|member| &**member))
+        packed.chain(table.into_iter().flat_map(Parted::iter).map(Member::bytes))
     }
 
     /// Whether it has its small form.
@@ -150,7 +168,7 @@ impl Set {
                 (None, (Some(members), next))
             }
         };
-        let members = table.into_iter().flatten().map(|member| &**member);
+        let members = table.into_iter().flatten().map(Member::bytes);
         let all = packed.into_iter().flat_map(Packed::iter).chain(members);
         Part::new(all.map(|member| (keyed_hash(member), member)), from, next)
     }
@@ -190,7 +208,7 @@ impl Set {
         put_varint(self.len() as u64, out);
         match &self.0 {
             Form::Small(packed) => out.extend_from_slice(packed.as_bytes()),
-            Form::Large { table, .. } => table.iter().for_each(|member| put_bytes(member, out)),
+            Form::Large { table, .. } => table.iter().for_each(|member| put_bytes(member.bytes(), out)),
         }
     }
 
@@ -218,7 +236,8 @@ impl Set {
         let (mut bytes, sum) = (0, self.digest());
         for member in self.iter() {
             bytes += member.len();
-            table.insert(keyed_hash(member), member.into(), hash_of);
+            let hash = keyed_hash(member);
+            table.insert(hash, Member::new(hash, member), Member::hash_of);
         }
         self.0 = Form::Large { table, bytes, sum };
     }
