@@ -48,6 +48,10 @@ pub const DRAWN_MAX: usize = 16 << 20;
 /// Commands that are located, prefetched and executed together; frames of one ring slot.
 pub const BATCH_FRAMES_MAX: usize = 32;
 
+/// Commands of one client that are looked at together on a node of several shards: what goes to another shard costs the way there
+/// and back, whether it is much or little.
+pub const BATCH_ACROSS_MAX: usize = 64;
+
 /// Bytes at which a run is closed; never inside a group.
 pub const RUN_BYTES_MAX: usize = 256 << 10;
 

@@ -11,7 +11,7 @@ use crate::store::WatchFlag;
 use crate::store::command::{Spec, has_expired};
 use crate::wire::{ArgRange, Argv};
 
-/// Up to [`BATCH_FRAMES_MAX`](limits::BATCH_FRAMES_MAX) commands for one shard, in order; on the way back, their replies. Where these are
+/// Up to [`BATCH_ACROSS_MAX`](limits::BATCH_ACROSS_MAX) commands for one shard, in order; on the way back, their replies. Where these are
 /// many it comes back before all are executed, and is sent again once they are [taken](Self::next_reply).
 #[derive(Debug, Default)]
 pub struct CommandBatch {
@@ -265,7 +265,7 @@ mod tests {
         let ping = find(b"PING").unwrap();
         let ranges = [ArgRange { start: 0, len: 4 }];
         let mut batch = CommandBatch::default();
-        for _ in 0..limits::BATCH_FRAMES_MAX {
+        for _ in 0..limits::BATCH_ACROSS_MAX {
             batch.push(ping, Protocol::Resp2, Argv::new(b"PING", &ranges), &[]);
         }
         assert!(!batch.is_large());

@@ -1,7 +1,7 @@
 //! One client: its bytes in, its commands to the shards that own their keys, its replies out in order.
 //!
 //! ```text
-//! read all that is ready ─▶ runs of commands on single shards, up to 32 at a time ─▶ stream ─▶ reply
+//! read all that is ready ─▶ runs of commands on single shards, 32 or 64 at a time ─▶ stream ─▶ reply
 //!                             own keys: executed here      others: one ring slot a shard
 //! ```
 //!
@@ -217,7 +217,8 @@ async fn execute_all(
         return Flow::GoOn;
     }
     loop {
-        let count = match requests.fill(limits::BATCH_FRAMES_MAX) {
+        let commands_max = if local.count().get() > 1 { limits::BATCH_ACROSS_MAX } else { limits::BATCH_FRAMES_MAX };
+        let count = match requests.fill(commands_max) {
             Ok(0) => return Flow::Read,
             Ok(count) => count,
             Err(error) => {
