@@ -1,9 +1,9 @@
 //! What does a frame cost a primary from its command to the sockets, and a replica before it touches the store?
 //!
 //! Input: `SET`s of 16-byte keys and 64-byte values, in turns of 64. An append into a window of 1 MiB stays in the cache; over one of
-//! 256 MiB it meets memory that was written a whole window ago. An effect that is encoded, as a command
-//! is that a client sent, is copied behind its offset; one in pieces is encoded where it will lie. A run is decoded as a replica does,
-//! and every key of it looked at.
+//! 256 MiB it meets memory that was written a whole window ago. An effect that is encoded is copied
+//! behind its offset, and so is a command that a client sent; one in pieces is encoded where it will lie. A run is decoded as a
+//! replica does, and every key of it looked at.
 //! Fan-out: a turn is recorded, and each of so many links takes it, sockets not counted.
 //!
 //! Numbers that would make us change the design, on a machine where memory is copied at 10 GB/s: an encoded effect above 12 ns

@@ -179,7 +179,7 @@ pub const GATE_LOOK_MS: u64 = 100;
 pub const SWEEP_TICKS: u64 = 100;
 
 /// How long a shard that ran out of work waits for more in its epoll set before it parks on its ring, in milliseconds; also how
-/// often one that does not park looks at its ring. Timers are late by at most both.
+/// often a busy one looks at its ring. Timers are late by as much.
 pub const LINGER_MS: u64 = 3;
 
 /// Sockets that one look at the epoll set finds ready; the others are found by the next.

@@ -12,8 +12,8 @@
 //!            └────── the set is ready ── park: glommio's ring watches the set (and timers)
 //! ```
 //!
-//! Timers, and what runs beside the shard, come by glommio's ring: they are late by no more than twice [`LINGER_MS`] and the turns
-//! meanwhile, as a *pass* goes through the ring that often.
+//! Timers, and what runs beside the shard, come by glommio's ring: they are late by no more than [`LINGER_MS`] and the turns meanwhile,
+//! as a *pass* goes through the ring that often.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -219,14 +219,10 @@ impl Poller {
         while !self.closed.get() {
             let before = self.stretches.get();
             let_others_run().await;
-            if self.passed.get().elapsed() >= Duration::from_millis(LINGER_MS) {
-                // After those who had something to say: nobody waits for it.
-                self.pass().await;
-                continue;
-            }
             let all_sleep = self.stretches.get() == before && self.yielding.get() == 0;
             if all_sleep {
-                if !self.look(LINGER_MS) {
+                let since_pass = self.passed.get().elapsed().as_millis() as u64;
+                if !self.look(LINGER_MS.saturating_sub(since_pass).max(1)) {
                     self.park().await;
                 }
                 unlooked = false;
@@ -241,6 +237,9 @@ impl Poller {
             } else {
                 // They ran, and have probably come to rest: the next round sees.
                 unlooked = true;
+            }
+            if self.passed.get().elapsed() >= Duration::from_millis(LINGER_MS) {
+                self.pass().await;
             }
         }
     }

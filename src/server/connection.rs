@@ -9,6 +9,7 @@
 //! pipeline keeps its order. So do replies that are many: they are handed out before more of them are made.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -212,6 +213,9 @@ async fn execute_all(
 ) -> Flow {
     let begun = nanos();
     let most = node.settings.borrow().output_limits.normal.gathered_max();
+    for number in run.left() {
+        paused(node, client, run.commands[number].spec).await;
+    }
     run.go_on(local, client, most, out).await;
     if !run.is_told() {
         return Flow::GoOn;
@@ -289,7 +293,7 @@ async fn execute_all(
         }
         requests.release(count);
         // What is to be said is much, or took long.
-        if out.len() > limits::REPLY_BYTES_KEPT || nanos() - begun > limits::EXECUTE_US_MAX * 1_000 {
+        if !run.is_told() || out.len() > limits::REPLY_BYTES_KEPT || nanos() - begun > limits::EXECUTE_US_MAX * 1_000 {
             return Flow::GoOn;
         }
     }
@@ -417,7 +421,7 @@ async fn execute_alone(
 }
 
 /// Counts a command of the server. The time in which it waited for other shards, or for what it was to wait for, is its own.
-fn note_alone(local: &Local, client: &ClientSession, spec: &Spec, argv: Argv<'_>, begun: u64, reply: &[u8]) {
+pub(super) fn note_alone(local: &Local, client: &ClientSession, spec: &Spec, argv: Argv<'_>, begun: u64, reply: &[u8]) {
     let mut core = local.core();
     core.count_command();
     let meter = &mut core.meter;
@@ -568,7 +572,13 @@ impl Run {
 
     /// Whether nothing of it is left to be executed or told.
     fn is_told(&self) -> bool {
-        self.here || self.told == self.commands.len()
+        self.left().is_empty()
+    }
+
+    /// The numbers of its commands whose reply is not in its place; some of them are executed.
+    fn left(&self) -> Range<usize> {
+        let told = if self.here { self.commands.len() } else { self.told };
+        told..self.commands.len()
     }
 
     /// Executes what is left of it on the shards that own the keys, and puts the replies in their order, until those are more than `most`

@@ -382,7 +382,7 @@ impl Snapshot {
         line(out, format_args!("run_id:{}", self.run_id));
         line(out, format_args!("tcp_port:{}", self.tcp_port));
         line(out, format_args!("server_time_usec:{}", self.unix_ms * 1_000));
-        line(out, format_args!("multiplexing_api:io_uring"));
+        line(out, format_args!("multiplexing_api:epoll"));
         line(out, format_args!("uptime_in_seconds:{}", self.uptime_seconds));
         line(out, format_args!("uptime_in_days:{}", self.uptime_seconds / 86_400));
         line(out, format_args!("config_file:{}", self.config_file));
@@ -1049,7 +1049,7 @@ process_id:42
 run_id:0123456789abcdef0123456789abcdef01234567
 tcp_port:6004
 server_time_usec:1000000
-multiplexing_api:io_uring
+multiplexing_api:epoll
 uptime_in_seconds:90000
 uptime_in_days:1
 config_file:kevy.toml

@@ -181,9 +181,7 @@ impl OutputLimits {
         }
         Some(limits)
     }
-}
 
-impl OutputLimits {
     /// As Redis shows them. A link to a replica holds no buffer of its own.
     pub fn in_bytes(self) -> String {
         let limit = |limit: OutputLimit| format!("{} {} {}", limit.hard, limit.soft, limit.soft_seconds);

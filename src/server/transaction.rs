@@ -13,6 +13,7 @@ use std::fmt::Display;
 use std::rc::Rc;
 
 use super::admission::Admission;
+use super::connection::note_alone;
 use super::node::Node;
 use super::session::ClientSession;
 use super::{across, admin, wait};
@@ -244,10 +245,7 @@ pub(super) async fn exec(local: &Rc<Local>, node: &Rc<Node>, client: &mut Client
             Place::Server => {
                 let (begun, from) = (nanos(), out.len());
                 goes_on &= execute_server(local, node, client, command.spec, argv(index), out).await;
-                let mut core = local.core();
-                core.count_command();
-                core.meter.executed(command.spec, out.get(from..).unwrap_or_default());
-                core.meter.took(command.spec, nanos().saturating_sub(begun));
+                note_alone(local, client, command.spec, argv(index), begun, out.get(from..).unwrap_or_default());
             }
             Place::Shard(_) | Place::Several => out.append(&mut replies.each[index]),
         }
@@ -392,14 +390,12 @@ async fn execute_parts(
         }
     }
     let mut aborted = None;
-    let mut taken = vec![0; parts.len()];
     for (index, owner) in planned {
-        let Some(batch) = &parts[owner.index()] else { continue };
-        match batch.aborted() {
-            Some(why) => aborted = Some(why),
-            None => replies.keep(*index, batch.reply(taken[owner.index()])),
+        let Some(batch) = &mut parts[owner.index()] else { continue };
+        match (batch.aborted(), batch.next_reply()) {
+            (Some(why), _) => aborted = Some(why),
+            (None, reply) => replies.keep(*index, reply.unwrap_or_default()),
         }
-        taken[owner.index()] += 1;
     }
     for (shard, batch) in local.count().shards().zip(parts) {
         let Some(batch) = batch.take() else { continue };

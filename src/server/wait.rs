@@ -121,12 +121,10 @@ async fn look(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<Vec
     for (shard, next) in shards {
         let look = move |local: &Rc<Local>| {
             let mut core = local.core();
-            if matches!(core.role, Role::Standalone) {
-                return Some(Vec::new());
-            }
-            let source = source_of(&mut core, generation)?;
-            let acked: Vec<Acker> = source.slots().ackers(next).collect();
-            if acked.len() < wanted {
+            let acked = acked_here(&mut core, generation, next)?;
+            if acked.len() < wanted
+                && let Some(source) = source_of(&mut core, generation)
+            {
                 source.get_acks();
                 drop(core);
                 local.send_now();
@@ -152,13 +150,11 @@ async fn wait(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<usi
         let (shard, next, known) = (part.shard, part.next, part.acked.clone());
         watchers.push((index, local.call(shard, move |local| watch(local, generation, next, known)).await));
     }
+    let mine = parts.iter().position(|part| part.shard == local.id());
     loop {
         let epoch = local.acked.epoch();
-        for part in parts.iter_mut().filter(|part| part.shard == local.id()) {
-            let mut core = local.core();
-            if !matches!(core.role, Role::Standalone) {
-                part.acked = source_of(&mut core, generation)?.slots().ackers(part.next).collect();
-            }
+        if let Some(part) = mine.map(|index| &mut parts[index]) {
+            part.acked = acked_here(&mut local.core(), generation, part.next)?;
         }
         let acked = acked_everywhere(&parts);
         if acked >= wanted || local.executor().is_shutting_down() {
@@ -174,7 +170,10 @@ async fn wait(local: &Rc<Local>, written: &Written, wanted: usize) -> Option<usi
             Poll::Pending
         });
         let here = async {
-            local.acked.past(epoch).or(local.executor().shutdown()).await;
+            match mine {
+                Some(_) => local.acked.past(epoch).or(local.executor().shutdown()).await,
+                None => local.executor().shutdown().await,
+            }
             Some(())
         };
         match elsewhere.or(here).await {
@@ -227,6 +226,14 @@ fn watch(local: &Rc<Local>, generation: Option<Generation>, next: Offset, mut kn
     };
     local.spawn(Queue::Clients, task).detach();
     told
+}
+
+/// Who has acknowledged everything below `next` of this shard: nobody where it has no replicas. `None`: that history is recorded no more.
+fn acked_here(shard: &mut Shard, generation: Option<Generation>, next: Offset) -> Option<Vec<Acker>> {
+    if matches!(shard.role, Role::Standalone) {
+        return Some(Vec::new());
+    }
+    Some(source_of(shard, generation)?.slots().ackers(next).collect())
 }
 
 /// The shard's source, if it still records the history that was written.

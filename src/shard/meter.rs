@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Light commands (those that cost much the same whatever a value holds) are timed together, and each gets its share; every other is
-//! timed by itself. So a run of 32 reads the clock twice, and a command for which reading it would be a cost never does. Where light
+//! timed by itself. So a run reads the clock twice, and a command for which reading it would be a cost never does. Where light
 //! commands together were slow, the one with the most bytes of arguments is taken to be the cause.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -80,9 +80,9 @@ impl<'a> Argv<'a> {
     pub fn encoded(self) -> Option<&'a [u8]> {
         let last = self.ranges.last()?;
         let end = last.start as usize + last.len as usize + LINE_END.len();
-        let encoded = self.buf.get(..end).filter(|encoded| encoded[0] == b'*')?;
+        let encoded = self.buf.get(..end)?;
         let is_shortest = end == encoded_bytes(self.ranges.iter().map(|range| range.len as usize));
-        is_shortest.then_some(encoded)
+        (is_shortest && begins_with_count(encoded, self.len())).then_some(encoded)
     }
 
     /// The arguments from number `first` on, as a command of its own.
@@ -99,6 +99,18 @@ const LINE_END: &[u8] = b"\r\n";
 fn encoded_bytes(lens: impl ExactSizeIterator<Item = usize>) -> usize {
     let line = |number: usize| 1 + digits(number) + LINE_END.len();
     line(lens.len()) + lens.map(|len| line(len) + len + LINE_END.len()).sum::<usize>()
+}
+
+/// Whether these bytes are a multi-bulk of so many arguments, and no inline command.
+#[inline]
+fn begins_with_count(encoded: &[u8], count: usize) -> bool {
+    match encoded {
+        [b'*', digit, b'\r', ..] if count < 10 => *digit == b'0' + count as u8,
+        [b'*', line @ ..] => line
+            .strip_prefix(itoa::Buffer::new().format(count).as_bytes())
+            .is_some_and(|rest| rest.starts_with(LINE_END)),
+        _ => false,
+    }
 }
 
 /// Decimal digits of a number.
@@ -141,7 +153,11 @@ mod tests {
         let ranges = [(8, 3), (17, 1), (24, 1)].map(|(start, len)| ArgRange { start, len });
         let whole = Argv::new(command.as_bytes(), &ranges);
         assert_eq!(whole.encoded(), Some(command.as_bytes()));
-        assert_eq!(whole.skip(1).encoded(), None, "a part is another command");
+        for part in
+            [whole.skip(1), Argv::new(command.as_bytes(), &ranges[..2]), Argv::new(command.as_bytes(), &ranges[..1])]
+        {
+            assert_eq!(part.encoded(), None, "a part is another command");
+        }
         assert_eq!(Argv::new(b"*kv", &[ArgRange { start: 0, len: 1 }, ArgRange { start: 1, len: 1 }]).encoded(), None);
         assert_eq!(Argv::new(b"", &[]).encoded(), None);
     }

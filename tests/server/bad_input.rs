@@ -111,6 +111,17 @@ fn bad_bytes_from_a_client_end_that_connection_alone() {
 }
 
 #[test]
+fn what_a_browser_sends_is_not_executed_line_by_line() {
+    let kevy = Kevy::primary(2);
+    for request in ["POST / HTTP/1.1\r\nSET key sent\r\n", "get / HTTP/1.1\r\nHost: here\r\nSET key sent\r\n"] {
+        let answer = String::from_utf8(talk(kevy.port, request.as_bytes())).expect("text");
+        assert!(!answer.contains("OK"), "{answer}");
+    }
+    assert_eq!(kevy.ask::<u64>(&["EXISTS", "key"]), Ok(0));
+    assert_eq!(kevy.log().matches("it speaks HTTP").count(), 2, "{}", kevy.log());
+}
+
+#[test]
 fn bad_bytes_on_a_replication_port_end_that_link_alone() {
     let primary = Kevy::primary(1);
     let replica = Kevy::replica(1, primary.port_base);

@@ -1,10 +1,16 @@
 //! What clients of one node see: shards share the work, pipelines keep their order, a replica refuses writes.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::compare::await_caught_up;
 use crate::kevy::Kevy;
 use crate::load::Benchmark;
+use crate::wait_until;
 
 #[test]
 fn connections_and_keys_are_spread_over_the_shards() {
@@ -66,4 +72,28 @@ fn shards(node: &Kevy, field: &str) -> BTreeMap<u64, u64> {
     }
     assert!(!found.is_empty(), "INFO has no lines of shards\n{info}");
     found
+}
+
+/// Rounds of a busy client that each take longer than a shard lets its ring go unlooked at: the others' sockets are looked at between
+/// them all the same.
+#[test]
+fn who_asks_for_much_that_is_slow_keeps_nobody_waiting_until_the_end() {
+    const ASKED: usize = 2_000;
+    let node = Kevy::primary(1);
+    let mut other = node.connect();
+    redis::cmd("SETRANGE").arg("bits").arg(4 << 20).arg("x").exec(&mut other).expect("SETRANGE");
+    let mut busy = TcpStream::connect(("127.0.0.1", node.port)).expect("connects");
+    let replies = BufReader::new(busy.try_clone().expect("a descriptor"));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let reading = thread::spawn({
+        let answered = Arc::clone(&answered);
+        move || replies.lines().take(ASKED).for_each(|line| _ = line.map(|_| answered.fetch_add(1, Ordering::Relaxed)))
+    });
+    busy.write_all("BITCOUNT bits\r\n".repeat(ASKED).as_bytes()).expect("it reads");
+    wait_until("the busy one has its first answers", || answered.load(Ordering::Relaxed) > 0);
+    (0..5).for_each(|_| redis::cmd("PING").exec(&mut other).expect("PING"));
+    let meanwhile = answered.load(Ordering::Relaxed);
+    assert!(meanwhile < ASKED / 2, "five PINGs were answered behind {meanwhile} commands of another client");
+    reading.join().expect("it only reads");
+    assert_eq!(answered.load(Ordering::Relaxed), ASKED);
 }

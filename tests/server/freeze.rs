@@ -80,14 +80,13 @@ fn round(node: &Kevy, client: &mut redis::Connection, value: &str) -> Round {
     Round { writing, cpu, p99: waits[989] }
 }
 
-fn median(rounds: &[Round], of: impl Fn(&Round) -> Duration) -> Duration {
-    let mut values: Vec<Duration> = rounds.iter().map(of).collect();
-    values.sort_unstable();
-    values[values.len() / 2]
+/// What the round cost that was disturbed least.
+fn least(rounds: &[Round], of: impl Fn(&Round) -> Duration) -> Duration {
+    rounds.iter().map(of).min().expect("there were rounds")
 }
 
-/// Two primaries, one with a replica that stands still, do the same in turn. The bounds are wider than what is promised of a quiet
-/// machine: other tests run beside this one, and take from both alike but not at once.
+/// Two primaries, one with a replica that stands still, do the same in turn. Other tests run beside this one, and take from both alike
+/// but not at once: what the replica costs is in every round, what they cost is not.
 #[test]
 fn a_frozen_replica_costs_its_primary_neither_throughput_nor_latency_nor_memory() {
     let flags = ["--role", "primary", "--link-timeout-ms", "600000"];
@@ -102,7 +101,7 @@ fn a_frozen_replica_costs_its_primary_neither_throughput_nor_latency_nor_memory(
 
     replica.signal("STOP");
     let mut rounds = [Vec::new(), Vec::new()];
-    for nth in 0..5 {
+    for nth in 0..7 {
         for index in [nth % 2, 1 - nth % 2] {
             rounds[index].push(round(&nodes[index], &mut clients[index], &value));
         }
@@ -111,7 +110,7 @@ fn a_frozen_replica_costs_its_primary_neither_throughput_nor_latency_nor_memory(
     assert!(behind > 100_000, "it stood still, and is {behind} frames behind");
     let grown = [0, 1].map(|index| nodes[index].memory().saturating_sub(before[index]));
     let [frozen, alone] = [0, 1].map(|index| {
-        let of = |of: fn(&Round) -> Duration| median(&rounds[index], of);
+        let of = |of: fn(&Round) -> Duration| least(&rounds[index], of);
         (of(|round| round.writing), of(|round| round.cpu), of(|round| round.p99))
     });
     eprintln!("writing, CPU, p99 beside a frozen replica {frozen:?}, alone {alone:?}; bytes grown {grown:?}");
