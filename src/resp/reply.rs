@@ -67,6 +67,12 @@ impl<'a> Reply<'a> {
         self.line(b'+', text.as_bytes());
     }
 
+    /// An array of statuses: what `HELP` answers.
+    pub fn lines(&mut self, lines: &[&str]) {
+        self.array(lines.len());
+        lines.iter().for_each(|line| self.simple(line));
+    }
+
     /// An error, its code first: `ERR no such key`. Line ends become blanks.
     pub fn error(&mut self, text: impl fmt::Display) {
         use std::io::Write;

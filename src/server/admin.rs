@@ -257,11 +257,7 @@ async fn debug(local: &Rc<Local>, client: &Client, argv: Argv<'_>, protocol: Pro
             Reply::new(out, protocol).ok();
         }
         b"protocol" if argv.len() == 3 => show_type(argv.arg(2), &mut Reply::new(out, protocol)),
-        b"help" if argv.len() == 2 => {
-            let mut reply = Reply::new(out, protocol);
-            reply.array(DEBUG_HELP.len());
-            DEBUG_HELP.iter().for_each(|line| reply.simple(line));
-        }
+        b"help" if argv.len() == 2 => Reply::new(out, protocol).lines(&DEBUG_HELP),
         _ => Reply::new(out, protocol).error(Refusal::misused("debug", argv.arg(1))),
     }
 }

@@ -46,10 +46,7 @@ pub(super) async fn execute(local: &Rc<Local>, client: &mut ClientSession, argv:
         }
         (b"unblock", 3 | 4) => unblock(local, protocol, argv, out).await,
         (b"getredir", 2) => reply.integer(-1),
-        (b"help", 2) => {
-            reply.array(HELP.len());
-            HELP.iter().for_each(|line| reply.simple(line));
-        }
+        (b"help", 2) => reply.lines(&HELP),
         _ => reply.error(Refusal::misused("client", argv.arg(1))),
     }
 }

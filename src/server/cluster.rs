@@ -137,11 +137,7 @@ pub(super) async fn execute(
             }
         }
         (b"links", 2) => Reply::new(out, protocol).array(0),
-        (b"help", 2) => {
-            let mut reply = Reply::new(out, protocol);
-            reply.array(HELP.len());
-            HELP.iter().for_each(|line| reply.simple(line));
-        }
+        (b"help", 2) => Reply::new(out, protocol).lines(&HELP),
         _ => Reply::new(out, protocol).error(Refusal::misused("cluster", argv.arg(1))),
     }
 }

@@ -56,10 +56,7 @@ pub(super) async fn execute(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, 
                 .await;
             Reply::new(out, protocol).ok();
         }
-        (b"help", 2) => {
-            reply.array(HELP.len());
-            HELP.iter().for_each(|line| reply.simple(line));
-        }
+        (b"help", 2) => reply.lines(&HELP),
         // A name without its value.
         _ => reply.error(SYNTAX),
     }

@@ -58,7 +58,8 @@ pub(super) async fn slowlog(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
             Reply::new(out, protocol).ok();
         }
         (b"help", 2) => {
-            help(&["SLOWLOG <subcommand>. Subcommands are:", "GET [<count>]", "LEN", "RESET"], protocol, out)
+            let lines = ["SLOWLOG <subcommand>. Subcommands are:", "GET [<count>]", "LEN", "RESET"];
+            Reply::new(out, protocol).lines(&lines);
         }
         _ => Reply::new(out, protocol).error(Refusal::misused("slowlog", argv.arg(1))),
     }
@@ -129,19 +130,15 @@ pub(super) async fn latency(local: &Rc<Local>, argv: Argv<'_>, protocol: Protoco
                 histogram(&stats, &mut reply);
             }
         }
-        (b"help", 2) => help(
-            &[
-                "LATENCY <subcommand>. Subcommands are:",
-                "DOCTOR",
-                "GRAPH <event>",
-                "HISTORY <event>",
-                "LATEST",
-                "RESET [<event> ...]",
-                "HISTOGRAM [<command> ...]",
-            ],
-            protocol,
-            out,
-        ),
+        (b"help", 2) => Reply::new(out, protocol).lines(&[
+            "LATENCY <subcommand>. Subcommands are:",
+            "DOCTOR",
+            "GRAPH <event>",
+            "HISTORY <event>",
+            "LATEST",
+            "RESET [<event> ...]",
+            "HISTOGRAM [<command> ...]",
+        ]),
         _ => Reply::new(out, protocol).error(Refusal::misused("latency", argv.arg(1))),
     }
 }
@@ -266,18 +263,14 @@ pub(super) async fn memory(local: &Rc<Local>, node: &Rc<Node>, argv: Argv<'_>, p
         (b"purge", 2) => Reply::new(out, protocol).ok(),
         (b"malloc-stats", 2) => Reply::new(out, protocol)
             .verbatim("txt", b"The allocator, mimalloc, keeps no statistics in this build. See MEMORY STATS.\n"),
-        (b"help", 2) => help(
-            &[
-                "MEMORY <subcommand>. Subcommands are:",
-                "DOCTOR",
-                "MALLOC-STATS",
-                "PURGE",
-                "STATS",
-                "USAGE <key> [SAMPLES <count>]",
-            ],
-            protocol,
-            out,
-        ),
+        (b"help", 2) => Reply::new(out, protocol).lines(&[
+            "MEMORY <subcommand>. Subcommands are:",
+            "DOCTOR",
+            "MALLOC-STATS",
+            "PURGE",
+            "STATS",
+            "USAGE <key> [SAMPLES <count>]",
+        ]),
         _ => Reply::new(out, protocol).error(Refusal::misused("memory", argv.arg(1))),
     }
 }
@@ -319,9 +312,3 @@ async fn describe(local: &Rc<Local>, key: &[u8]) -> Option<Described> {
 
 /// What an entry costs beside its key and its value, about: its head, and its place in the table.
 const ENTRY_BYTES: usize = 40;
-
-fn help(lines: &[&str], protocol: Protocol, out: &mut Vec<u8>) {
-    let mut reply = Reply::new(out, protocol);
-    reply.array(lines.len());
-    lines.iter().for_each(|line| reply.simple(line));
-}

@@ -178,11 +178,7 @@ pub(super) async fn pubsub(local: &Rc<Local>, argv: Argv<'_>, protocol: Protocol
             let patterns: BTreeSet<_> = listeners(local, Kind::Pattern).await.into_keys().collect();
             Reply::new(out, protocol).count(patterns.len());
         }
-        (b"help", 2) => {
-            let mut reply = Reply::new(out, protocol);
-            reply.array(HELP.len());
-            HELP.iter().for_each(|line| reply.simple(line));
-        }
+        (b"help", 2) => Reply::new(out, protocol).lines(&HELP),
         // CHANNELS has one pattern at most.
         _ => Reply::new(out, protocol).error(Refusal::misused("pubsub", argv.arg(1))),
     }

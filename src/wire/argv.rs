@@ -92,7 +92,7 @@ impl<'a> Argv<'a> {
     }
 }
 
-const LINE_END: &[u8] = b"\r\n";
+pub(super) const LINE_END: &[u8] = b"\r\n";
 
 /// Bytes of a multi-bulk of arguments of these lengths.
 #[inline]

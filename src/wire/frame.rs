@@ -6,6 +6,7 @@
 //! ```
 
 use super::Argv;
+use super::argv::LINE_END;
 use super::scan::{ArgScan, number_line};
 use super::{ArgRange, WireError};
 use crate::id::Offset;
@@ -33,7 +34,6 @@ pub struct Envelope {
 const ENVELOPE_ROOM: usize = 32;
 
 const BEFORE_OFFSET: &[u8] = b"*2\r\n:";
-const LINE_END: &[u8] = b"\r\n";
 
 impl Envelope {
     /// That of the frame at `offset`.

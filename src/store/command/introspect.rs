@@ -46,10 +46,7 @@ pub fn command(argv: Argv<'_>, reply: &mut Reply<'_>) {
         }
         b"getkeys" => get_keys(argv.skip(2), false, reply),
         b"getkeysandflags" => get_keys(argv.skip(2), true, reply),
-        _ => {
-            reply.array(HELP.len());
-            HELP.iter().for_each(|line| reply.simple(line));
-        }
+        _ => reply.lines(&HELP),
     }
 }
 

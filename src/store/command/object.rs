@@ -66,7 +66,7 @@ pub fn encoding(entry: &Entry<'_>) -> &'static str {
 }
 
 fn help(reply: &mut Reply<'_>) {
-    const LINES: [&str; 13] = [
+    const LINES: [&str; 15] = [
         "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         "ENCODING <key>",
         "    Return the kind of internal representation used in order to store the value",
@@ -80,9 +80,8 @@ fn help(reply: &mut Reply<'_>) {
         "REFCOUNT <key>",
         "    Return the number of references of the value associated with the specified",
         "    <key>.",
+        "HELP",
+        "    Print this help.",
     ];
-    reply.array(LINES.len() + 2);
-    LINES.iter().for_each(|line| reply.simple(line));
-    reply.simple("HELP");
-    reply.simple("    Print this help.");
+    reply.lines(&LINES);
 }

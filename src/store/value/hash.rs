@@ -10,7 +10,7 @@
 //! What is here is physical: a field whose time has come is here until it is taken away, and [`Hash::shown`] is the hash without those.
 
 use super::packed::Packed;
-use super::parted::Parted;
+use super::parted::{KeptHash, Parted};
 use super::times::Times;
 use super::{Part, SMALL_BYTES_MAX, SMALL_ITEM_BYTES_MAX, SMALL_MEMBERS_MAX};
 use crate::id::UnixMs;
@@ -46,17 +46,17 @@ struct Field {
     bytes: Box<[u8]>,
     /// Where the value begins.
     name_len: u32,
-    /// The upper half of the name's hash, so that a table that grows need not look at the name.
-    hash: u32,
+    /// That of the name.
+    hash: KeptHash,
 }
 
 impl Field {
     fn new(hash: u64, name: &[u8], value: &[u8]) -> Field {
-        Field { bytes: [name, value].concat().into(), name_len: name.len() as u32, hash: (hash >> 32) as u32 }
+        Field { bytes: [name, value].concat().into(), name_len: name.len() as u32, hash: KeptHash::of(hash) }
     }
 
     fn hash_of(&self) -> u64 {
-        u64::from(self.hash) << 32
+        self.hash.hash()
     }
 
     #[inline]

@@ -18,8 +18,24 @@ const PART_MEMBERS: usize = 128;
 /// Parts whose members are counted together.
 const GROUP_PARTS: usize = 64;
 
-/// Members found by a 64-bit hash, which is the same for all time. Where they lie depends on its upper half alone: whoever keeps that
-/// beside a member need not look at the member while the table grows.
+/// What a [`Parted`] needs of the hash of a member, in four bytes: whoever keeps it beside a member need not look at that while the table
+/// grows or shrinks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct KeptHash(u32);
+
+impl KeptHash {
+    pub fn of(hash: u64) -> KeptHash {
+        KeptHash((hash >> 32) as u32)
+    }
+
+    /// A hash with the same place.
+    pub fn hash(self) -> u64 {
+        u64::from(self.0) << 32
+    }
+}
+
+/// Members found by a 64-bit hash, which is the same for all time. Where they lie depends on its upper half alone, the
+/// [`KeptHash`].
 #[derive(Debug)]
 pub(super) struct Parted<T> {
     /// At least one.

@@ -6,7 +6,7 @@
 //! ```
 
 use super::packed::Packed;
-use super::parted::Parted;
+use super::parted::{KeptHash, Parted};
 use super::{Part, SMALL_BYTES_MAX, SMALL_ITEM_BYTES_MAX, SMALL_MEMBERS_MAX};
 use crate::snapshot::record::{Reader, RecordError, put_bytes, put_varint};
 use crate::store::digest;
@@ -32,17 +32,16 @@ enum Form {
 #[derive(Debug)]
 struct Member {
     bytes: Box<[u8]>,
-    /// The upper half of its hash, so that a table that grows or shrinks need not look at it.
-    hash: u32,
+    hash: KeptHash,
 }
 
 impl Member {
     fn new(hash: u64, bytes: &[u8]) -> Member {
-        Member { bytes: bytes.into(), hash: (hash >> 32) as u32 }
+        Member { bytes: bytes.into(), hash: KeptHash::of(hash) }
     }
 
     fn hash_of(&self) -> u64 {
-        u64::from(self.hash) << 32
+        self.hash.hash()
     }
 
     #[inline]

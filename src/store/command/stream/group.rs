@@ -254,7 +254,10 @@ pub(in super::super) fn xgroup(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     // Any other than these is HELP.
-    let Some(sub) = Sub::find(argv.arg(1)) else { return help(&XGROUP_HELP, reply) };
+    let Some(sub) = Sub::find(argv.arg(1)) else {
+        reply.lines(&XGROUP_HELP);
+        return NOTHING;
+    };
     let (at, key, group) = (at[0], argv.arg(2), argv.arg(3));
     let (makes_stream, entries_read) = options(sub, argv)?;
     let stream = read_value::<Stream>(context, at, key)?;
@@ -335,15 +338,7 @@ fn options(sub: Sub, argv: Argv<'_>) -> Result<(bool, Option<u64>), Refusal> {
     if fits { Ok((makes_stream, entries_read)) } else { Err(Refusal::misused("XGROUP", argv.arg(1))) }
 }
 
-pub(super) fn help(lines: &[&str], reply: &mut Reply<'_>) -> Outcome {
-    reply.array(lines.len() + 2);
-    lines.iter().for_each(|line| reply.simple(line));
-    reply.simple("HELP");
-    reply.simple("    Print this help.");
-    NOTHING
-}
-
-const XGROUP_HELP: [&str; 15] = [
+const XGROUP_HELP: [&str; 17] = [
     "XGROUP <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CREATE <key> <groupname> <id|$> [option]",
     "    Create a new consumer group. Options are:",
@@ -359,6 +354,8 @@ const XGROUP_HELP: [&str; 15] = [
     "    Remove the specified group.",
     "SETID <key> <groupname> <id|$> [ENTRIESREAD entries_read]",
     "    Set the current group ID and entries_read counter.",
+    "HELP",
+    "    Print this help.",
 ];
 
 // ── what is pending ─────────────────────────────────────────────────────────────────────────────────────────────────

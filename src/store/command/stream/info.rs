@@ -4,7 +4,7 @@ use super::super::aggregate::read as read_value;
 use super::super::refusal::{NO_SUCH_KEY, Refusal};
 use super::super::string::integer;
 use super::super::{Context, NOTHING, Outcome};
-use super::group::{help, no_group_of};
+use super::group::no_group_of;
 use super::{bulk_id, show};
 use crate::id::UnixMs;
 use crate::resp::Reply;
@@ -24,7 +24,8 @@ pub(in super::super) fn xinfo(
 ) -> Outcome {
     let sub = argv.arg(1).to_ascii_lowercase();
     if sub == b"help" {
-        return help(&XINFO_HELP, reply);
+        reply.lines(&XINFO_HELP);
+        return NOTHING;
     }
     let key = argv.arg(2);
     let stream = read_value::<Stream>(context, at[0], key)?.ok_or(NO_SUCH_KEY)?;
@@ -178,7 +179,7 @@ fn about_consumers(group: &Group, now: UnixMs, reply: &mut Reply<'_>) {
     }
 }
 
-const XINFO_HELP: [&str; 7] = [
+const XINFO_HELP: [&str; 9] = [
     "XINFO <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CONSUMERS <key> <groupname>",
     "    Show consumers of <groupname>.",
@@ -186,4 +187,6 @@ const XINFO_HELP: [&str; 7] = [
     "    Show the stream consumer groups.",
     "STREAM <key> [FULL [COUNT <count>]",
     "    Show information about the stream.",
+    "HELP",
+    "    Print this help.",
 ];

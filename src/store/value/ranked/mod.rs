@@ -13,7 +13,7 @@
 mod nodes;
 mod tree;
 
-use super::parted::Parted;
+use super::parted::{KeptHash, Parted};
 #[cfg(test)]
 use super::zset::compare;
 use super::zset::{Inserted, of_member};
@@ -51,20 +51,20 @@ pub(super) struct Ranked {
     sum: u64,
 }
 
-/// A node in the table, with what the table needs of the hash of its member: no node is looked at while the table grows.
+/// A node in the table.
 #[derive(Clone, Copy, Debug)]
 struct Named {
     id: NodeId,
-    hash: u32,
+    hash: KeptHash,
 }
 
 impl Named {
     fn new(id: NodeId, hash: u64) -> Named {
-        Named { id, hash: (hash >> 32) as u32 }
+        Named { id, hash: KeptHash::of(hash) }
     }
 
     fn hash(&self) -> u64 {
-        u64::from(self.hash) << 32
+        self.hash.hash()
     }
 }
 
