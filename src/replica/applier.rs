@@ -180,13 +180,9 @@ impl Applier {
     pub fn frames<K: Keyspace>(&mut self, keyspace: &mut K, frames: Frames<'_>) {
         let mut located = std::mem::take(&mut self.located);
         located.clear();
-        for frame in frames.iter() {
-            let at = key_of(frame.argv).map(|key| keyspace.locate(key));
-            if let Some(at) = at {
-                keyspace.prefetch_line(at);
-            }
-            located.push(at);
-        }
+        located.extend(frames.iter().map(|frame| key_of(frame.argv).map(|key| keyspace.locate(key))));
+        // In a loop of their own: the less stands between two of them, the more are under way at once.
+        located.iter().flatten().for_each(|at| keyspace.prefetch_line(*at));
         self.frames_located(keyspace, frames, &located);
         self.located = located;
     }
@@ -306,7 +302,8 @@ impl Applier {
         }
     }
 
-    #[inline]
+    // A frame that is handed over in memory is read back before it is written there: that waits for every write of the frame before.
+    #[inline(always)]
     fn apply_live<K: Keyspace>(&mut self, keyspace: &mut K, at: Located, frame: Frame<'_>) {
         self.counters.applied += 1;
         if let Err(error) = keyspace.apply(Copy::Live, at, frame.argv) {

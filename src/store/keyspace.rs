@@ -680,6 +680,7 @@ impl Keyspace for KeyspaceStore {
         self.live[at.slot.index()].prefetch_entry(&self.storage, at.hash);
     }
 
+    #[inline]
     fn apply(&mut self, copy: Copy, at: Located, effect: Argv<'_>) -> Result<(), ApplyError> {
         if copy == Copy::Live
             && self.is_looked_at()

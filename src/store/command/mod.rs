@@ -144,6 +144,9 @@ pub fn execute(
     // One frame that nothing else stands beside always fits.
     let fits = has_room.is_ok() && (context.room.is_whole() || !spec.writes() || context.room.holds(argv));
     let effects = match if fits { execute(context, at, argv, reply) } else { Err(refusal::TOO_LARGE) } {
+        // Most outcomes: told by what they are. To move what was only just written, all of it, waits for all that was written before.
+        Ok(Effects::Verbatim) if expired.is_empty() => return Effects::Verbatim,
+        Ok(Effects::None) if expired.is_empty() => return Effects::None,
         Ok(effects) => effects,
         Err(refusal) => {
             reply.error(refusal);
