@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-under_valgrind=(src/source/segment.rs src/store/prefetch.rs src/buffer.rs src/runtime/iouring.rs)
+under_valgrind=(src/source/segment.rs src/store/prefetch.rs src/store/tags.rs src/buffer.rs src/runtime/iouring.rs)
 under_sanitizer=(src/runtime/fd.rs)
 for file in $(grep -rlE 'unsafe (\{|impl|fn)' src); do
     printf '%s\n' "${under_valgrind[@]}" "${under_sanitizer[@]}" | grep -qxF "$file" || {

@@ -10,6 +10,7 @@
 //! moves while its table stands, and there are no tombstones.
 
 use super::slab::{Handle, Unit};
+use super::tags;
 
 /// Twelve places for entries. Default: all empty.
 #[derive(Clone, Copy, Debug)]
@@ -26,9 +27,9 @@ const _: () = assert!(size_of::<Line>() == 64);
 pub(super) const PLACES: usize = 12;
 
 const PASSED_SHIFT: u32 = 96;
-const TAGS: u128 = (1 << PASSED_SHIFT) - 1;
-const ONES: u128 = u128::from_le_bytes([1; 16]) & TAGS;
-const LOW_BITS: u128 = ONES * 0x7f;
+
+/// All places of a line, a bit each.
+const ALL: u16 = (1 << PLACES) - 1;
 
 impl Default for Line {
     #[inline]
@@ -67,11 +68,10 @@ impl Line {
         (self.head >> PASSED_SHIFT) as u32
     }
 
-    /// Places whose tag is this, as the top bit of their byte.
+    /// Places whose tag is this, a bit each.
     #[inline]
-    fn places_with(&self, tag: u8) -> u128 {
-        let differs = (self.head & TAGS) ^ (ONES * u128::from(tag));
-        !(((differs & LOW_BITS) + LOW_BITS) | differs | LOW_BITS) & TAGS
+    fn places_with(&self, tag: u8) -> u16 {
+        tags::equal(self.head, tag) & ALL
     }
 
     /// Handles of the entries with this tag.
@@ -83,7 +83,7 @@ impl Line {
     /// All entries of this line, with the places that they are at.
     #[inline]
     pub fn entries(&self) -> impl Iterator<Item = (usize, Handle)> {
-        let taken = !self.places_with(0) & (ONES * 0x80);
+        let taken = !self.places_with(0) & ALL;
         places(taken).map(|place| (place, self.handles[place]))
     }
 
@@ -101,12 +101,12 @@ impl Line {
 }
 
 #[inline]
-fn places(mut marks: u128) -> impl Iterator<Item = usize> {
+fn places(mut marks: u16) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         if marks == 0 {
             return None;
         }
-        let place = (marks.trailing_zeros() / 8) as usize;
+        let place = marks.trailing_zeros() as usize;
         marks &= marks - 1;
         Some(place)
     })

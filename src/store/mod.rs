@@ -8,6 +8,7 @@
 //!   slot     one table, or a directory of them        value   aggregates and long strings
 //!   table    lines, in the order of the hashes
 //!   line     tags and handles of entries
+//!   tags     which of sixteen bytes are a given one
 //!   heap     entries and boxes
 //!   slab     memory by handles
 //! geo        scores that say where something is
@@ -40,6 +41,7 @@ mod slab;
 mod slot;
 mod sum;
 mod table;
+mod tags;
 mod used;
 pub mod value;
 mod watched;
