@@ -66,6 +66,9 @@ pub(super) fn number_line(
     mark: u8,
     what: &'static str,
 ) -> Result<Option<(u64, usize)>, WireError> {
+    if let Some(short) = short_number_line(buf, at, mark) {
+        return Ok(Some(short));
+    }
     match buf.get(at) {
         None => return Ok(None),
         Some(&byte) if byte != mark => return Err(WireError::Frame(what)),
@@ -93,6 +96,22 @@ pub(super) fn number_line(
             }
             Some(_) => return Err(WireError::Number(what)),
         }
+    }
+}
+
+/// [`number_line`] of one or two digits with a byte behind it, as most are; `None` for any other.
+#[inline(always)]
+fn short_number_line(buf: &[u8], at: usize, mark: u8) -> Option<(u64, usize)> {
+    let [first, tens, ones, cr, lf] = *buf.get(at..)?.first_chunk()?;
+    let (tens, digit) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    if first != mark || tens > 9 {
+        None
+    } else if digit <= 9 && [cr, lf] == *b"\r\n" {
+        Some((u64::from(tens) * 10 + u64::from(digit), at + 5))
+    } else if [ones, cr] == *b"\r\n" {
+        Some((u64::from(tens), at + 4))
+    } else {
+        None
     }
 }
 
