@@ -22,6 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::commands::CommandBatch;
 use super::executor::{self, Queue, Task};
+use super::inflow::Inflow;
 use super::listener::Connection;
 use super::mesh::Mesh;
 use super::outlet::{Left, Outlet};
@@ -76,6 +77,8 @@ pub struct Local {
     pub to_send: Signal,
     /// A replica acknowledged something.
     pub acked: Signal,
+    /// What the upstreams' streams bring.
+    pub(super) inflow: Rc<Inflow>,
     /// Links to replicas may be nobody's any more: another one took the place of one, or this node records another history.
     pub links_changed: Signal,
     /// What a connection that arrives by a lane is given to.
@@ -143,6 +146,7 @@ impl Local {
             outlets: RefCell::new(Vec::new()),
             to_send: Signal::new(),
             acked: Signal::new(),
+            inflow: Rc::default(),
             links_changed: Signal::new(),
             serve: RefCell::new(None),
             tell: RefCell::new(None),
@@ -181,6 +185,12 @@ impl Local {
             }
         }
         self.tell_waiters();
+    }
+
+    /// Completes when what the sockets of upstreams hold is applied, a turn of each stream at most: to be awaited behind what a reader
+    /// sent, and before it is answered.
+    pub async fn apply_first(&self) {
+        self.inflow.applied().await;
     }
 
     /// Tells those who waited for a key what they got.

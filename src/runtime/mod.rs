@@ -8,6 +8,7 @@
 //! listener   accepts connections and hands them to shards; stream: one connection on its shard
 //! turn       how a busy loop lets the others live; clock: the moment that state machines are told
 //! warn       log lines that may repeat
+//! inflow     what upstreams bring is applied before a reader is answered
 //! poller     what wakes a shard: its sockets and the bell of the other shards, in one epoll set; socket: one of them
 //! ```
 //!
@@ -19,6 +20,8 @@ pub mod ring;
 mod bell;
 #[cfg(feature = "runtime")]
 mod fd;
+#[cfg(feature = "runtime")]
+mod inflow;
 #[cfg(feature = "runtime")]
 mod iouring;
 #[cfg(feature = "runtime")]

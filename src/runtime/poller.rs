@@ -50,9 +50,13 @@ pub(super) struct Poller {
     yielding: Cell<usize>,
     /// One of them went on.
     resumed: Signal,
+    /// The set was looked at for those who yield.
+    looked: Signal,
     /// Whether busy tasks are to let glommio's ring be looked at.
     pass_due: Cell<bool>,
     passed: Cell<Instant>,
+    /// Whether the task sleeps on glommio's ring.
+    parked: Cell<bool>,
     closed: Cell<bool>,
 }
 
@@ -106,6 +110,11 @@ impl Side {
         self.ready.set(self.ended.get());
     }
 
+    /// Whether the next system call may succeed.
+    pub fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
     fn raise(&self, ended: bool) {
         self.ended.set(self.ended.get() || ended);
         self.ready.set(true);
@@ -137,8 +146,10 @@ impl Poller {
             stretches: Cell::new(0),
             yielding: Cell::new(0),
             resumed: Signal::new(),
+            looked: Signal::new(),
             pass_due: Cell::new(false),
             passed: Cell::new(Instant::now()),
+            parked: Cell::new(false),
             closed: Cell::new(false),
         })
     }
@@ -191,11 +202,23 @@ impl Poller {
         Yielding { poller: Rc::clone(self) }
     }
 
+    /// Completes when the set has been looked at once more, and whoever it has something for is woken.
+    pub async fn look_again(self: &Rc<Poller>) {
+        // Who runs now was woken by a timer: the task below sleeps, and no socket needs to become ready ever.
+        if self.parked.get() || self.closed.get() {
+            self.look(0);
+            return;
+        }
+        let _yielding = self.yields();
+        self.looked.past(self.looked.epoch()).await;
+    }
+
     /// Lets the task end, wherever it waits. It is to be awaited: glommio never frees a task that is dropped while it is ready.
     pub fn close(&self) {
         self.closed.set(true);
         self.bell.ring();
         self.resumed.raise();
+        self.looked.raise();
     }
 
     /// Nobody is woken any more: tasks that wait for a socket are dropped with the executor.
@@ -228,6 +251,7 @@ impl Poller {
                 unlooked = false;
             } else if self.yielding.get() > 0 {
                 self.look(0);
+                self.looked.raise();
                 // Their queues may be behind this one's for long, as they have run for long.
                 self.resumed.past(self.resumed.epoch()).await;
                 unlooked = false;
@@ -255,11 +279,13 @@ impl Poller {
     async fn park(&self) {
         self.pass_due.set(true);
         if self.bell.lie_down() {
+            self.parked.set(true);
             match self.spare.take() {
                 Some(set) => fd::readable(set).await,
                 // There was no free descriptor: it does not park.
                 None => reactor_pass().await,
             }
+            self.parked.set(false);
             self.bell.get_up();
             *self.spare.borrow_mut() = self.epoll.try_clone().ok();
         }

@@ -303,11 +303,13 @@ impl Puller {
         let mut sending: Vec<u8> = Vec::new();
         let mut sent = 0;
         let mut turn = Turn::begin();
+        let inlet = self.local.inflow.begin(stream.interest());
         loop {
             // Where owners are behind, the link is not read: the socket fills, and the primary's cursor waits.
             let taken = self.take_events(&turn)?;
             let settled = self.settle(&turn);
             let waits_for_owners = taken == Taken::Some && self.router.as_ref().is_some_and(Router::is_full);
+            inlet.turn(waits_for_owners);
             if settled == Taken::Some || (taken == Taken::Some && !waits_for_owners) {
                 // What was received before is still to be taken or applied here: nobody else would say so.
                 turn.pass_if_over().await;
@@ -331,7 +333,10 @@ impl Puller {
             match moved {
                 Some(Ok(Moved::Written(len))) => sent += len,
                 Some(Ok(Moved::Read(0))) => return Err(PullEnd::Closed),
-                Some(Ok(Moved::Read(len))) => self.session.recv_advance(len, now()),
+                Some(Ok(Moved::Read(len))) => {
+                    self.session.recv_advance(len, now());
+                    inlet.read();
+                }
                 Some(Err(error)) => return Err(error.into()),
                 None => {}
             }

@@ -93,6 +93,11 @@ impl Socket {
         &self.socket
     }
 
+    /// What it is known to be ready for.
+    pub fn interest(&self) -> &Rc<Interest> {
+        &self.interest
+    }
+
     pub fn handle(&self) -> SocketHandle {
         SocketHandle { socket: Rc::downgrade(&self.socket) }
     }

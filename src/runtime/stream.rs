@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use futures_lite::FutureExt;
 
 use super::clock::sleep;
 use super::executor::Shard;
+use super::poller::Interest;
 use super::socket::Socket;
 
 pub use super::socket::SocketHandle;
@@ -119,6 +121,11 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// What it is known to be ready for.
+    pub(super) fn interest(&self) -> &Rc<Interest> {
+        self.socket.interest()
     }
 
     /// A handle with which another task of this shard sends on the connection or ends it.

@@ -27,7 +27,6 @@ use crate::limits;
 use crate::resp::{Reply, RequestDecoder};
 use crate::runtime::clock::{nanos, now, sleep, sleep_until};
 use crate::runtime::commands::CommandBatch;
-use crate::runtime::executor::yield_to_queues;
 use crate::runtime::local::{Answer, Local, Request, unix_now};
 use crate::runtime::stream::Stream;
 use crate::runtime::turn::Turn;
@@ -59,7 +58,7 @@ pub(super) async fn serve(local: Rc<Local>, node: Rc<Node>, mut stream: Stream, 
         }
         // What a replica's socket already holds of the stream is applied before a reader is answered.
         if local.core().following().is_some() {
-            yield_to_queues().await;
+            local.apply_first().await;
         }
         flow = execute_all(&local, &node, &mut client, &mut requests, &mut run, &mut out).await;
         if tell(&local, &node, &mut stream, &client, &mut out).await.is_err() || client.me.is_killed() {
