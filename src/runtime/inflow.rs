@@ -14,8 +14,9 @@ use super::signal::Signal;
 #[derive(Debug, Default)]
 pub(super) struct Inflow {
     links: RefCell<Vec<Rc<Link>>>,
-    /// A puller has taken a turn, or ended.
+    /// A puller has taken a turn, or ended; or it ticked.
     moved: Signal,
+    ticks: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -36,6 +37,12 @@ impl Link {
 }
 
 impl Inflow {
+    /// To be called every [`TICK_MS`](crate::limits::TICK_MS).
+    pub fn tick(&self) {
+        self.ticks.set(self.ticks.get() + 1);
+        self.moved.raise();
+    }
+
     /// Counts a link until what is returned is dropped.
     pub fn begin(self: &Rc<Inflow>, interest: &Rc<Interest>) -> Inlet {
         let link = Rc::new(Link {
@@ -48,7 +55,8 @@ impl Inflow {
         Inlet { inflow: Rc::clone(self), link }
     }
 
-    /// Completes when every puller that has something now has taken a turn.
+    /// Completes when every puller that has something now has taken a turn, or after two ticks: a stream that does not go on keeps no
+    /// reader from what is there.
     pub async fn applied(&self) {
         Poller::here().look_again().await;
         let waits_for: Vec<(Rc<Link>, u64)> = self
@@ -58,7 +66,8 @@ impl Inflow {
             .filter(|link| link.has_something())
             .map(|link| (Rc::clone(link), link.turns.get()))
             .collect();
-        loop {
+        let too_late = self.ticks.get() + 2;
+        while self.ticks.get() < too_late {
             let epoch = self.moved.epoch();
             if waits_for.iter().all(|(link, turns)| link.turns.get() != *turns) {
                 return;

@@ -187,10 +187,15 @@ impl Local {
         self.tell_waiters();
     }
 
-    /// Completes when what the sockets of upstreams hold is applied, a turn of each stream at most: to be awaited behind what a reader
+    /// Completes when what the sockets of upstreams hold is applied, a turn of each stream at most, or soon: to be awaited behind what a reader
     /// sent, and before it is answered.
     pub async fn apply_first(&self) {
         self.inflow.applied().await;
+    }
+
+    /// To be called every [`TICK_MS`](crate::limits::TICK_MS): bounds what [`apply_first`](Self::apply_first) waits for.
+    pub fn tick(&self) {
+        self.inflow.tick();
     }
 
     /// Tells those who waited for a key what they got.

@@ -318,6 +318,7 @@ async fn housekeeping(local: Rc<Local>, node: Rc<Node>) {
     let mut second = Second { begun: now(), so_far: Rates::default() };
     for tick in 0u64.. {
         sleep(Duration::from_millis(limits::TICK_MS)).await;
+        local.tick();
         while reclaim(&local) {
             turn.pass_if_over().await;
         }
