@@ -279,7 +279,8 @@ impl Queues {
     }
 }
 
-/// Lets the other queues of this shard run what is ready there. Yielding alone only lets other tasks of the same queue run.
+/// Lets the other queues of this shard run what is ready there. Yielding alone only lets other tasks of the same queue run. No promise: where
+/// the others' tasks lost time to another process, this queue may be the next again.
 pub async fn yield_to_queues() {
     let _yielding = Poller::here().yields();
     glommio::executor().yield_task_queue_now().await;

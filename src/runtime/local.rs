@@ -187,8 +187,8 @@ impl Local {
         self.tell_waiters();
     }
 
-    /// Completes when what the sockets of upstreams hold is applied, a turn of each stream at most, or soon: to be awaited behind what a reader
-    /// sent, and before it is answered.
+    /// Completes when what the sockets of upstreams hold is applied, a turn of each stream at most, or after two [`tick`](Self::tick)s: to be
+    /// awaited behind what a reader sent, and before it is answered.
     pub async fn apply_first(&self) {
         self.inflow.applied().await;
     }
