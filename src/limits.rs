@@ -249,6 +249,9 @@ pub const DIGEST_AT_ONCE_BYTES_MAX: usize = 1 << 20;
 /// Milliseconds between two acknowledgements that nobody asked for.
 pub const ACK_INTERVAL_MS: u64 = 1;
 
+/// How long one that nobody asked for waits for readers at most, in milliseconds.
+pub const ACK_DEFERRED_MS_MAX: u64 = 10;
+
 /// Marks that a stream keeps of when it was where.
 pub const TIMELINE_MARKS_MAX: usize = 512;
 

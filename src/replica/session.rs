@@ -123,8 +123,32 @@ struct Ack {
     /// What was said last on this link.
     sent: Option<Offset>,
     sent_at: Moment,
+    /// When the first of what is applied and was not said was received, and the last.
+    first: Moment,
+    last: Moment,
     /// The peer wants to hear it at once, once this is applied.
     wanted: Option<Offset>,
+    /// Whether one that nobody asked for waits until nothing more comes.
+    is_deferred: bool,
+}
+
+impl Ack {
+    fn apply(&mut self, next: Offset, heard: Moment) {
+        if self.sent == Some(self.applied) {
+            self.first = heard;
+        }
+        if self.applied != next {
+            (self.applied, self.last) = (next, heard);
+        }
+    }
+
+    /// When it is to be said, if nobody asks for it; `None`: it was.
+    fn due(&self) -> Option<Moment> {
+        let at_once = self.sent_at.plus_ms(limits::ACK_INTERVAL_MS);
+        let quiet = self.last.plus_ms(limits::ACK_INTERVAL_MS).min(self.first.plus_ms(limits::ACK_DEFERRED_MS_MAX));
+        let due = if self.is_deferred { at_once.max(quiet) } else { at_once };
+        (self.sent != Some(self.applied)).then_some(due)
+    }
 }
 
 /// A slot between its begin and its end.
@@ -426,7 +450,14 @@ impl Session {
     /// Everything below `next` is applied: to be acknowledged in time.
     pub fn applied(&mut self, next: Offset) {
         debug_assert!(next <= self.next);
-        self.ack.applied = next;
+        self.ack.apply(next, self.heard);
+    }
+
+    /// Whether an acknowledgement that nobody asked for waits until the stream has been quiet for
+    /// [`ACK_INTERVAL_MS`](limits::ACK_INTERVAL_MS), at most [`ACK_DEFERRED_MS_MAX`](limits::ACK_DEFERRED_MS_MAX). For a replica that
+    /// serves readers: they come right behind what they wrote, and would wait while it is sent.
+    pub fn defer_acks(&mut self, defer: bool) {
+        self.ack.is_deferred = defer;
     }
 
     /// All slots of the stream are installed, and none waits for a `NEED`: acknowledgements count from `applied` on.
@@ -488,8 +519,7 @@ impl Session {
         self.ask_again(now);
         if matches!(self.state, State::Streaming(Phase::Live)) {
             let asked = self.ack.wanted.is_some_and(|wanted| wanted <= self.ack.applied);
-            let moved = self.ack.sent != Some(self.ack.applied);
-            if asked || moved && now >= self.ack.sent_at.plus_ms(limits::ACK_INTERVAL_MS) {
+            if asked || self.ack.due().is_some_and(|due| due <= now) {
                 self.send_ack(Some(now));
                 if asked {
                     self.ack.wanted = None;
@@ -504,9 +534,7 @@ impl Session {
         let mut due = self.progress.at.plus_ms(self.config.link_timeout_ms);
         match self.state {
             State::Down => return None,
-            State::Streaming(Phase::Live) if self.ack.sent != Some(self.ack.applied) => {
-                due = due.min(self.ack.sent_at.plus_ms(limits::ACK_INTERVAL_MS));
-            }
+            State::Streaming(Phase::Live) => due = self.ack.due().map_or(due, |ack| due.min(ack)),
             State::Greeting(_) | State::Streaming(_) => {}
         }
         Some(self.later.first().map_or(due, |(at, _)| due.min(*at)))
@@ -786,6 +814,47 @@ mod tests {
         hear_at(&mut session, b"+GETACK\r\n", now);
         session.need(slot, true);
         assert!(asks(&mut session, now), "a first time again");
+    }
+
+    #[test]
+    fn a_deferred_ack_waits_until_the_stream_is_quiet_but_not_for_ever_and_goes_at_once_where_it_is_asked_for() {
+        let at = |ms| Moment::from_micros(1_000_000).plus_ms(ms);
+        let mut session = session();
+        dial(&mut session);
+        hear_at(&mut session, &promise(5), at(0));
+        hear_at(&mut session, b"+SYNC 5 0 0\r\n+SLOTS 0 16384 0 0\r\n+SYNCEND 0\r\n", at(0));
+        session.synced();
+        session.poll_transmit(at(0));
+        let mut next = 0;
+        let mut apply = |session: &mut Session, ms| {
+            hear_at(session, format!("*2\r\n:{next}\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n").as_bytes(), at(ms));
+            next += 1;
+            session.applied(Offset::new(next));
+            format!("REPLCONF ACK {next}\r\n").into_bytes()
+        };
+        let ack = apply(&mut session, 100);
+        assert_eq!(session.poll_transmit(at(100)), ack, "nobody is let go first");
+
+        session.defer_acks(true);
+        let ack = apply(&mut session, 200);
+        assert!(session.poll_transmit(at(200)).is_empty());
+        assert_eq!(session.poll_timeout(), Some(at(200 + limits::ACK_INTERVAL_MS)));
+        assert_eq!(session.poll_transmit(at(200 + limits::ACK_INTERVAL_MS)), ack, "quiet");
+
+        // Never quiet for as long as that.
+        let said: Vec<u64> = (300..300 + 2 * limits::ACK_DEFERRED_MS_MAX)
+            .filter(|&ms| {
+                let ack = apply(&mut session, ms);
+                let said = session.poll_transmit(at(ms));
+                assert!(said.is_empty() || said == ack);
+                !said.is_empty()
+            })
+            .collect();
+        assert_eq!(said, [300 + limits::ACK_DEFERRED_MS_MAX]);
+
+        let ack = apply(&mut session, 400);
+        hear_at(&mut session, b"+GETACK\r\n", at(400));
+        assert_eq!(session.poll_transmit(at(400)), ack, "asked for");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(super) struct Inflow {
     /// A puller has taken a turn, or ended; or it ticked.
     moved: Signal,
     ticks: Cell<u64>,
+    /// The tick at which a reader came last.
+    read: Cell<Option<u64>>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,11 @@ impl Inflow {
         self.moved.raise();
     }
 
+    /// Whether a reader came within the last tick or two.
+    pub fn has_readers(&self) -> bool {
+        self.read.get().is_some_and(|tick| tick + 1 >= self.ticks.get())
+    }
+
     /// Counts a link until what is returned is dropped.
     pub fn begin(self: &Rc<Inflow>, interest: &Rc<Interest>) -> Inlet {
         let link = Rc::new(Link {
@@ -58,6 +65,7 @@ impl Inflow {
     /// Completes when every puller that has something now has taken a turn, or after two ticks: a stream that does not go on keeps no
     /// reader from what is there.
     pub async fn applied(&self) {
+        self.read.set(Some(self.ticks.get()));
         Poller::here().look_again().await;
         let waits_for: Vec<(Rc<Link>, u64)> = self
             .links

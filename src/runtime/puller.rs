@@ -315,6 +315,7 @@ impl Puller {
                 turn.pass_if_over().await;
                 continue;
             }
+            self.session.defer_acks(self.local.inflow.has_readers());
             if sent == sending.len() {
                 sending = self.session.poll_transmit(now());
                 sent = 0;
