@@ -2,8 +2,7 @@
 //!
 //! glommio would arm one poll a socket and read, which is a system call a request more than a set costs; and when a shard runs out
 //! of work it goes through its rings six or seven times before it sleeps. So while there is traffic the shard sleeps in the set
-//! itself, and only when there has been none for [`LINGER_MS`] does it park on its ring, which then watches the set: a steady trickle
-//! of requests never finds it parked.
+//! itself, and only when there has been none for [`LINGER_MS`] does it park on its ring, which then watches the set.
 //!
 //! ```text
 //!            ┌──────────── someone ran, or yields ───────────┐
@@ -240,19 +239,14 @@ impl Poller {
     /// The task. Ends when the shard does.
     pub async fn run(self: Rc<Poller>) {
         let mut unlooked = false;
-        let mut heard = Instant::now();
-        let linger = Duration::from_millis(LINGER_MS);
         while !self.closed.get() {
             let before = self.stretches.get();
             let_others_run().await;
             let all_sleep = self.stretches.get() == before && self.yielding.get() == 0;
             if all_sleep {
                 let since_pass = self.passed.get().elapsed().as_millis() as u64;
-                if self.look(LINGER_MS.saturating_sub(since_pass).max(1)) {
-                    heard = Instant::now();
-                } else if heard.elapsed() >= linger {
+                if !self.look(LINGER_MS.saturating_sub(since_pass).max(1)) {
                     self.park().await;
-                    heard = Instant::now();
                 }
                 unlooked = false;
             } else if self.yielding.get() > 0 {
@@ -268,7 +262,7 @@ impl Poller {
                 // They ran, and have probably come to rest: the next round sees.
                 unlooked = true;
             }
-            if self.passed.get().elapsed() >= linger {
+            if self.passed.get().elapsed() >= Duration::from_millis(LINGER_MS) {
                 self.pass().await;
             }
         }
