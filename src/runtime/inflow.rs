@@ -17,8 +17,8 @@ pub(super) struct Inflow {
     /// A puller has taken a turn, or ended; or it ticked.
     moved: Signal,
     ticks: Cell<u64>,
-    /// The tick at which a reader came last.
-    read: Cell<Option<u64>>,
+    /// The tick from which on the last reader is too long ago to count.
+    readers_until: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Inflow {
 
     /// Whether a reader came within the last tick or two.
     pub fn has_readers(&self) -> bool {
-        self.read.get().is_some_and(|tick| tick + 1 >= self.ticks.get())
+        self.ticks.get() < self.readers_until.get()
     }
 
     /// Counts a link until what is returned is dropped.
@@ -65,7 +65,7 @@ impl Inflow {
     /// Completes when every puller that has something now has taken a turn, or after two ticks: a stream that does not go on keeps no
     /// reader from what is there.
     pub async fn applied(&self) {
-        self.read.set(Some(self.ticks.get()));
+        self.readers_until.set(self.ticks.get() + 2);
         Poller::here().look_again().await;
         let waits_for: Vec<(Rc<Link>, u64)> = self
             .links

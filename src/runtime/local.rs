@@ -193,7 +193,8 @@ impl Local {
         self.inflow.applied().await;
     }
 
-    /// To be called every [`TICK_MS`](crate::limits::TICK_MS): bounds what [`apply_first`](Self::apply_first) waits for.
+    /// To be called every [`TICK_MS`](crate::limits::TICK_MS): bounds what [`apply_first`](Self::apply_first) waits for, and for how long
+    /// a reader counts as one.
     pub fn tick(&self) {
         self.inflow.tick();
     }
