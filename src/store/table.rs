@@ -128,7 +128,7 @@ impl Table {
         line::find(self.lines(lines), home, Tag::of(hash), |other| other == handle)
     }
 
-    /// Takes an entry in; there is room, by [`make_room`](Self::make_room).
+    /// Takes an entry in; there is room: it [is not full](Self::is_full).
     #[inline]
     pub fn insert(&mut self, lines: &mut Slab<Line>, hash: u64, depth: u32, handle: Handle, has_expiry: bool) {
         assert!(self.len() < TABLE_KEYS_MAX, "more keys than places: the hash has no spread");
