@@ -182,6 +182,10 @@ pub const SWEEP_TICKS: u64 = 100;
 /// often a busy one looks at its ring. Timers are late by as much.
 pub const LINGER_MS: u64 = 3;
 
+/// How long a busy shard that ran out of work goes on looking at its epoll set before it sleeps in it, in microseconds: about
+/// what the sleep costs it and whoever wakes it. Busy is who was woken more often than that on average.
+pub const VIGIL_US: u64 = 20;
+
 /// Sockets that one look at the epoll set finds ready; the others are found by the next.
 pub const POLLED_AT_ONCE: usize = 256;
 

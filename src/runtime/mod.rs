@@ -66,4 +66,6 @@ pub mod streamer;
 #[cfg(feature = "runtime")]
 pub mod turn;
 #[cfg(feature = "runtime")]
+mod vigil;
+#[cfg(feature = "runtime")]
 pub mod watchdog;

@@ -12,6 +12,8 @@
 //!            └────── the set is ready ── park: glommio's ring watches the set (and timers)
 //! ```
 //!
+//! A busy shard does not sleep at once: a [`Vigil`] says how long it looks again instead.
+//!
 //! Timers, and what runs beside the shard, come by glommio's ring: they are late by no more than [`LINGER_MS`] and the turns meanwhile,
 //! as a *pass* goes through the ring that often.
 
@@ -31,6 +33,7 @@ use super::bell::Bell;
 use super::fd;
 use super::signal::Signal;
 use super::turn::reactor_pass;
+use super::vigil::Vigil;
 use crate::limits::{LINGER_MS, POLLED_AT_ONCE};
 
 /// The bell's place among the tokens: no socket's.
@@ -58,6 +61,7 @@ pub(super) struct Poller {
     /// Whether the task sleeps on glommio's ring.
     parked: Cell<bool>,
     closed: Cell<bool>,
+    vigil: Vigil,
 }
 
 /// What a socket is known to be ready for, and who waits for it.
@@ -151,6 +155,7 @@ impl Poller {
             passed: Cell::new(Instant::now()),
             parked: Cell::new(false),
             closed: Cell::new(false),
+            vigil: Vigil::default(),
         })
     }
 
@@ -244,9 +249,14 @@ impl Poller {
             let_others_run().await;
             let all_sleep = self.stretches.get() == before && self.yielding.get() == 0;
             if all_sleep {
-                let since_pass = self.passed.get().elapsed().as_millis() as u64;
-                if !self.look(LINGER_MS.saturating_sub(since_pass).max(1)) {
-                    self.park().await;
+                let now = Instant::now();
+                if self.vigil.holds(now) {
+                    self.look(0);
+                } else {
+                    let since_pass = now.duration_since(self.passed.get()).as_millis() as u64;
+                    if !self.look(LINGER_MS.saturating_sub(since_pass).max(1)) {
+                        self.park().await;
+                    }
                 }
                 unlooked = false;
             } else if self.yielding.get() > 0 {
@@ -272,7 +282,12 @@ impl Poller {
         self.pass_due.set(true);
         reactor_pass().await;
         self.pass_due.set(false);
-        self.passed.set(Instant::now());
+        self.has_passed();
+    }
+
+    fn has_passed(&self) {
+        let now = Instant::now();
+        self.vigil.review(now.duration_since(self.passed.replace(now)));
     }
 
     /// Sleeps on glommio's ring until the set is ready.
@@ -291,7 +306,7 @@ impl Poller {
         }
         self.look(0);
         self.pass_due.set(false);
-        self.passed.set(Instant::now());
+        self.has_passed();
     }
 
     /// Wakes whoever the set has something for; where there is nothing, waits for it for at most so many milliseconds. `false`:
@@ -305,8 +320,7 @@ impl Poller {
         if wait_ms > 0 {
             self.bell.get_up();
         }
-        let any = !found.is_empty();
-        for event in found {
+        for event in &*found {
             let (flags, token) = (event.flags, event.data.u64());
             if token == BELL {
                 continue;
@@ -321,7 +335,12 @@ impl Poller {
                 interest.write.raise(over);
             }
         }
-        self.bell.answer() || any
+        let rang = self.bell.answer();
+        let count = found.len() + usize::from(rang);
+        if count > 0 {
+            self.vigil.found(count);
+        }
+        count > 0
     }
 }
 
